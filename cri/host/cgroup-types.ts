@@ -1,0 +1,114 @@
+/** Control groups as the rest of nodelet sees them: the same words for cgroup v1, hybrid and v2. Made by `openCgroups()` in cgroup.ts. */
+import type { Ctx } from './ctx.ts';
+
+/**
+ * What a group may use. Absent means "leave as it is". Values are those of the CRI and of the OCI runtime specification;
+ * a limit of -1 means none.
+ */
+export interface CgroupResources {
+  /** cgroup v1 shares, 2…262144; on v2 they become `cpu.weight` (see `weightOfShares`). 0 is "leave as it is", as in the CRI. */
+  readonly cpuShares?: number | undefined;
+  readonly cpuQuotaUs?: number | undefined;
+  readonly cpuPeriodUs?: number | undefined;
+  readonly cpusetCpus?: string | undefined;
+  readonly cpusetMems?: string | undefined;
+  readonly memoryLimitBytes?: number | undefined;
+  /** Memory plus swap, as in the CRI; v2 gets the difference to `memoryLimitBytes`. */
+  readonly memorySwapLimitBytes?: number | undefined;
+  readonly pidsLimit?: number | undefined;
+  /** Page size as the kernel spells it (`2MB`, `1GB`) → bytes. */
+  readonly hugepages?: Readonly<Record<string, number>> | undefined;
+  /** Files of cgroup v2, verbatim (`memory.high`: `1000000`); a Fault on v1. */
+  readonly unified?: Readonly<Record<string, string>> | undefined;
+}
+
+export interface CpuUsage {
+  readonly usageNs: bigint;
+  readonly userNs: bigint;
+  readonly systemNs: bigint;
+  readonly periods: number;
+  readonly throttledPeriods: number;
+  readonly throttledNs: bigint;
+}
+
+export interface MemoryUsage {
+  readonly usageBytes: number;
+  /** Usage without inactive file cache: what the kubelet evicts by. */
+  readonly workingSetBytes: number;
+  /** Anonymous memory. */
+  readonly rssBytes: number;
+  readonly cacheBytes: number;
+  readonly mappedFileBytes: number;
+  readonly pageFaults: number;
+  readonly majorPageFaults: number;
+  /** undefined: no limit. */
+  readonly limitBytes: number | undefined;
+}
+
+export interface SwapUsage {
+  readonly usageBytes: number;
+  /** undefined: no limit. */
+  readonly limitBytes: number | undefined;
+}
+
+export interface PidsUsage {
+  readonly current: number;
+  /** undefined: no limit. */
+  readonly limit: number | undefined;
+}
+
+/** Sums over all devices. */
+export interface IoUsage {
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  readonly reads: number;
+  readonly writes: number;
+}
+
+export interface PressureLine {
+  readonly avg10: number;
+  readonly avg60: number;
+  readonly avg300: number;
+  readonly totalUs: bigint;
+}
+
+/** Pressure stall information (kernel Documentation/accounting/psi.rst). `full` is absent for cpu on old kernels. */
+export interface Pressure {
+  readonly some: PressureLine;
+  readonly full: PressureLine | undefined;
+}
+
+/**
+ * The groups of this machine. Paths begin with `/` and are relative to the root of the hierarchy; `/`, empty parts and `..` are a Fault 'invalid'.
+ * Readers answer undefined when the group is gone or the kernel keeps no such number; they cost one open and read per file and never sum over children.
+ */
+export interface Cgroups {
+  readonly version: 1 | 2;
+  /** Controllers that can be used here: `cpu`, `cpuset`, `memory`, `pids`, `hugetlb`, `io` (v1: `blkio` counts as `io`)… */
+  readonly controllers: ReadonlySet<string>;
+
+  /** Makes the group and its parents in every hierarchy, hands controllers down to it, then `apply`. May run twice. */
+  create(path: string, resources?: CgroupResources): Promise<void>;
+  /** Sets limits of an existing group. Fault 'precondition' when the controller for a given value does not exist here. */
+  apply(path: string, resources: CgroupResources): Promise<void>;
+  exists(path: string): Promise<boolean>;
+  /** Names of the groups directly below (no paths), in any hierarchy; empty when the group is gone. */
+  children(path: string): Promise<string[]>;
+  /** Removes the group and those below it, bottom up, in every hierarchy. Waits while processes die, until `ctx` ends or for `waitMs` (5 s). Absent is success. */
+  remove(ctx: Ctx, path: string, options?: { waitMs?: number }): Promise<void>;
+  /** SIGKILL to all processes in the group and below; returns when none is left or throws Fault 'timeout' after `waitMs` (10 s). Absent is success. */
+  kill(ctx: Ctx, path: string, options?: { waitMs?: number }): Promise<void>;
+  /** Process ids in the group, with `recursive` also in those below; empty when it is gone. */
+  processes(path: string, options?: { recursive?: boolean }): Promise<number[]>;
+  /** Moves a process (all its threads) into the group, in every hierarchy. */
+  attach(path: string, pid: number): Promise<void>;
+
+  cpu(path: string): Promise<CpuUsage | undefined>;
+  memory(path: string): Promise<MemoryUsage | undefined>;
+  swap(path: string): Promise<SwapUsage | undefined>;
+  pids(path: string): Promise<PidsUsage | undefined>;
+  io(path: string): Promise<IoUsage | undefined>;
+  pressure(path: string, what: 'cpu' | 'memory' | 'io'): Promise<Pressure | undefined>;
+  /** How many processes of the group the OOM killer took, those of groups below included on v2. */
+  oomKills(path: string): Promise<number | undefined>;
+}
