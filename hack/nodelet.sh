@@ -1,0 +1,13 @@
+#!/bin/sh
+# The command `nodelet`: runs dist/nodelet.js with the Node that package.json pins and the flags that keep it small.
+set -eu
+self=$(readlink -f "$0")
+top=${self%/hack/*}
+for node in "$top/node_modules/.bin/node" "$top"/node_modules/node-linux-*/bin/node "$top"/../node-linux-*/bin/node; do
+  [ -x "$node" ] && break
+done
+[ -x "$node" ] || { echo "nodelet: no Node below $top/node_modules; run: npm ci" >&2; exit 1; }
+[ -f "$top/dist/nodelet.js" ] || { echo "nodelet: $top/dist/nodelet.js is missing; run: npm run build" >&2; exit 1; }
+# Blocking system calls (mount, unmount, flock) each hold a thread of libuv's pool; four, its default, would let a slow disk stop the node.
+export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-16}"
+exec "$node" --max-semi-space-size=2 --v8-pool-size=1 --disable-warning=ExperimentalWarning "$top/dist/nodelet.js" "$@"
