@@ -1,0 +1,40 @@
+/** pino, set up once per process; everywhere else `ctx.log`. */
+import { pino, type DestinationStream, type Logger } from 'pino';
+import type { Ctx } from './ctx.ts';
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+
+/** Keeps causes and both halves of a SuppressedError, which pino's own serializer drops. */
+export function describeError(error: unknown, depth = 0): unknown {
+  if (!(error instanceof Error) || depth > 8) return error;
+  const fields: Record<string, unknown> = { type: error.name, message: error.message };
+  for (const [key, value] of Object.entries(error)) if (typeof value !== 'object' && key !== 'name') fields[key] = value;
+  if (depth === 0) fields['stack'] = error.stack;
+  if (error.cause !== undefined) fields['cause'] = describeError(error.cause, depth + 1);
+  if (error instanceof SuppressedError) {
+    fields['error'] = describeError(error.error, depth + 1);
+    fields['suppressed'] = describeError(error.suppressed, depth + 1);
+  }
+  return fields;
+}
+
+/** Lines of JSON on stderr, or on `destination`. Secrets are redacted here, once, whatever logs them. */
+export function createLog(options: { level: LogLevel; destination?: DestinationStream }): Logger {
+  return pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: (error: unknown) => describeError(error) },
+      redact: { paths: ['auth', '*.auth', 'password', '*.password', 'token', '*.token', 'headers.authorization', '*.headers.authorization'], censor: '(redacted)' },
+    },
+    options.destination ?? pino.destination({ fd: 2, sync: true }),
+  );
+}
+
+/** The context that is never given up. */
+export const backgroundCtx = (log: Logger): Ctx => ({ signal: new AbortController().signal, log });
+
+/** For tests: writes nothing. */
+export const quietCtx = (): Ctx => backgroundCtx(createLog({ level: 'silent' }));
