@@ -1,0 +1,138 @@
+/** Our own program as a user would run it, on private folders, ports, names and subnet. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../../hack/cluster/processes.ts';
+import { answers, removeAllPods } from './containerd.ts';
+import type { CriOptions, CriServer } from './cri-server.ts';
+import { bridgeConflist, deleteInterface, freePorts, freeSubnet, privateDir, removeWithMounts } from './private.ts';
+import { output, shell } from './shell.ts';
+import { bundle, cniBinDir, findSystemProgram } from './tools.ts';
+
+export interface NodeletOptions extends CriOptions {
+  readonly mode: 'run' | 'cri' | 'agent';
+  /** With an API server; without it the node is standalone. */
+  readonly kubeconfig?: string;
+  /** Default: `e2e-` and a random word. */
+  readonly nodeName?: string;
+  /** For mode `agent`: the socket of somebody's CRI server. */
+  readonly criSocket?: string;
+  /** Written over the generated `agent` section of the configuration. */
+  readonly agentConfig?: Readonly<Record<string, unknown>>;
+  /** false: no CNI configuration is written, the node must generate its own. */
+  readonly cniConfig?: boolean;
+  /** Environment of the daemon. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+export interface Nodelet extends CriServer {
+  readonly name: 'nodelet';
+  readonly nodeName: string;
+  readonly root: string;
+  readonly state: string;
+  /** Static pod manifests go here. */
+  readonly podsDir: string;
+  /** Container logs, as /var/log/pods. */
+  readonly podLogsDir: string;
+  readonly configFile: string;
+  /** The agent's HTTPS port on 127.0.0.1. */
+  readonly port: number;
+  /** Parent of all cgroups of this node, without leading slash. */
+  readonly cgroupRoot: string;
+  log(): Promise<string>;
+  /** `nodelet ARGS… --config …` to its end; returns stdout. */
+  command(...args: readonly string[]): Promise<string>;
+  /** `nodelet wipe` with the daemon stopped. */
+  wipe(): Promise<void>;
+}
+
+/** Starts `nodelet run|cri|agent` and returns when it is ready: the socket answers, or (agent) the health endpoint does. */
+export async function startNodelet(options: NodeletOptions): Promise<Nodelet> {
+  const plan = await prepare(options);
+  const { dir, service, socket } = plan;
+  const start = async (): Promise<void> => {
+    await startService(service);
+    await waitUntilReady(service, options.mode === 'agent' ? () => isHealthy(plan.healthPort) : () => answers(socket));
+    if (options.mode === 'run') await waitUntilReady(service, () => isHealthy(plan.healthPort));
+  };
+  try { await start(); } catch (e) { await plan.remove(); throw e; }
+  const command = (...args: readonly string[]): Promise<string> => shell(process.execPath, [bundle, ...args, ...plan.flags]);
+  const wipe = async (): Promise<void> => {
+    await stopService(service);
+    await command('wipe');
+  };
+  return {
+    name: 'nodelet', ...plan.names, dir, socket, command, wipe, start, logFile: logFile(service),
+    get pid() { return runningPid(service); },
+    log: () => readFile(logFile(service), 'utf8'),
+    stop: () => stopService(service),
+    kill: () => killService(service),
+    [Symbol.asyncDispose]: async () => {
+      if (options.mode === 'agent') await stopService(service); else await wipe();
+      await plan.remove();
+    },
+  };
+}
+
+/** The names and folders of one private node; nothing runs yet. */
+async function prepare(options: NodeletOptions) {
+  const place = await privateDir('e2e-nlt');
+  const { dir, id } = place;
+  const [port = 0, healthPort = 0] = await freePorts(2);
+  const names = {
+    nodeName: options.nodeName ?? `e2e-${id}`, root: path.join(dir, 'root'), state: path.join(dir, 'state'), podsDir: path.join(dir, 'pods'),
+    podLogsDir: path.join(dir, 'logs'), certsDir: path.join(dir, 'certs.d'), configFile: path.join(dir, 'config.yaml'), cgroupRoot: `e2e-${id}`, port,
+  };
+  const bridge = `nlt${id}`;
+  for (const each of [names.podsDir, names.certsDir, path.join(dir, 'cni/net.d')]) await mkdir(each, { recursive: true });
+  await options.writeHosts?.(names.certsDir);
+  if (options.cniConfig !== false) {
+    const conflist = bridgeConflist({ name: `e2e-${id}`, bridge, subnet: freeSubnet(), dataDir: path.join(dir, 'cni/ipam') });
+    await writeFile(path.join(dir, 'cni/net.d/10-e2e.conflist'), conflist);
+  }
+  const socket = options.mode === 'agent' ? options.criSocket ?? '' : path.join(dir, 'cri.sock');
+  if (options.mode === 'agent' && !existsSync(socket)) throw new Error('mode agent needs criSocket, the socket of a running CRI server');
+  await writeFile(names.configFile, JSON.stringify(configuration(options, { dir, socket, healthPort, ...names }), undefined, 1));
+  const flags = ['--config', names.configFile];
+  const service: Service = { name: 'nodelet', dir, program: process.execPath, args: [bundle, options.mode, ...flags], ephemeral: true, env: options.env ?? {} };
+  const remove = async (): Promise<void> => {
+    await stopService(service);
+    await deleteInterface(bridge);
+    await removeWithMounts(dir);
+  };
+  return { dir, names, socket, service, flags, healthPort, remove };
+}
+
+interface Private {
+  readonly dir: string; readonly socket: string; readonly root: string; readonly state: string; readonly podsDir: string; readonly podLogsDir: string;
+  readonly certsDir: string; readonly nodeName: string; readonly cgroupRoot: string; readonly port: number; readonly healthPort: number;
+}
+
+/** The configuration file (YAML takes JSON). */
+function configuration(options: NodeletOptions, own: Private): object {
+  return {
+    log: { level: 'debug' },
+    cri: {
+      root: own.root, state: own.state, socket: own.socket, registryHosts: own.certsDir,
+      cniConf: path.join(own.dir, 'cni/net.d'), cniBin: [cniBinDir()], ...options.config,
+    },
+    agent: {
+      root: own.root, runtimeEndpoint: own.socket, nodeName: own.nodeName, staticPods: own.podsDir, podLogs: own.podLogsDir,
+      cgroupRoot: own.cgroupRoot, port: own.port, healthPort: own.healthPort, address: '127.0.0.1',
+      ...(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig }), ...options.agentConfig,
+    },
+  };
+}
+
+async function isHealthy(port: number): Promise<boolean> {
+  try { return (await fetch(`http://127.0.0.1:${port}/healthz`, { signal: AbortSignal.timeout(2000) })).ok; } catch { return false; }
+}
+
+/** For tests of the two pairings: everything a foreign CRI server still holds of us goes by the CRI. */
+export const removePodsOf = removeAllPods;
+
+/** What conmon processes of this node still run; for messages. */
+export async function monitors(node: Nodelet): Promise<string> {
+  const pgrep = findSystemProgram('pgrep');
+  return pgrep === undefined ? '' : (await output(pgrep, ['-af', node.dir])).stdout;
+}
