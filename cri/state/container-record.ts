@@ -1,0 +1,100 @@
+/**
+ * A container as we remember it, and its state machine. Pure.
+ *
+ *   making ──made──▶ created ──started──▶ running ──exited──▶ exited
+ *                       └────────────── exited (a start that failed, a monitor that died) ──▲
+ *
+ * A record that is found in `making` at start-up was interrupted: it is torn down.
+ */
+import type { ContainerConfig, LinuxContainerResources } from '#cri-api';
+import { Fault } from '../host/fault.ts';
+import type { ProcessId } from '../host/process.ts';
+import type { ContainerId, SandboxId } from './ids.ts';
+import type { OwnedResource } from './owned-resource.ts';
+
+export type ContainerState =
+  | { readonly name: 'making'; readonly createdAtNs: bigint }
+  | { readonly name: 'created'; readonly createdAtNs: bigint }
+  | { readonly name: 'running'; readonly createdAtNs: bigint; readonly startedAtNs: bigint }
+  | {
+      readonly name: 'exited';
+      readonly createdAtNs: bigint;
+      /** 0 when it never ran. */
+      readonly startedAtNs: bigint;
+      readonly finishedAtNs: bigint;
+      readonly exitCode: number;
+      /** `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`. */
+      readonly reason: string;
+      readonly message: string;
+    };
+
+/** What the process runs as, known once the image's passwd was read. */
+export interface ContainerUser {
+  readonly uid: number;
+  readonly gid: number;
+  readonly supplementalGroups: readonly number[];
+}
+
+export interface ContainerRecord {
+  readonly version: 1;
+  readonly id: ContainerId;
+  readonly sandboxId: SandboxId;
+  /** Unique: see containerName. */
+  readonly name: string;
+  readonly config: ContainerConfig;
+  /** `id` is the image's config digest (`sha256:…`), `ref` what the caller asked for. */
+  readonly image: { readonly id: string; readonly ref: string };
+  readonly runtimeHandler: string;
+  readonly bundleDir: string;
+  /** Absolute, or undefined when no log was asked for. */
+  readonly logPath: string | undefined;
+  /** In the notation of the cgroup driver's file system: `/kubepods/pod…/<id>`. */
+  readonly cgroupPath: string;
+  /** Linux signal number that asks it to stop. */
+  readonly stopSignal: number;
+  readonly user: ContainerUser | undefined;
+  /** As created and updated since. */
+  readonly resources: LinuxContainerResources | undefined;
+  /** Its first process and its monitor, from `created` on. */
+  readonly process: ProcessId | undefined;
+  readonly monitor: ProcessId | undefined;
+  readonly state: ContainerState;
+  readonly owns: readonly OwnedResource[];
+}
+
+export type ContainerEvent =
+  | { readonly type: 'made'; readonly atNs: bigint; readonly process: ProcessId; readonly monitor: ProcessId }
+  | { readonly type: 'started'; readonly atNs: bigint }
+  | { readonly type: 'exited'; readonly atNs: bigint; readonly exitCode: number; readonly reason: string; readonly message: string }
+  | { readonly type: 'resources-updated'; readonly resources: LinuxContainerResources }
+  | { readonly type: 'user-resolved'; readonly user: ContainerUser };
+
+/** The record after the event. An exit told twice changes nothing; an impossible transition is Fault internal. */
+export function nextContainer(record: ContainerRecord, event: ContainerEvent): ContainerRecord {
+  const { state } = record;
+  switch (event.type) {
+    case 'made':
+      if (state.name !== 'making') throw illegal(record, event);
+      return { ...record, process: event.process, monitor: event.monitor, state: { name: 'created', createdAtNs: state.createdAtNs } };
+    case 'started':
+      // A short-lived process may have been seen to exit before the runtime's `start` returned.
+      if (state.name === 'exited') return { ...record, state: { ...state, startedAtNs: state.startedAtNs === 0n ? event.atNs : state.startedAtNs } };
+      if (state.name !== 'created') throw illegal(record, event);
+      return { ...record, state: { name: 'running', createdAtNs: state.createdAtNs, startedAtNs: event.atNs } };
+    case 'exited': {
+      if (state.name === 'exited') return record;
+      const startedAtNs = state.name === 'running' ? state.startedAtNs : 0n;
+      const { atNs: finishedAtNs, exitCode, reason, message } = event;
+      return { ...record, state: { name: 'exited', createdAtNs: state.createdAtNs, startedAtNs, finishedAtNs, exitCode, reason, message } };
+    }
+    case 'resources-updated':
+      return { ...record, resources: event.resources };
+    case 'user-resolved':
+      return { ...record, user: event.user };
+    default:
+      return event satisfies never;
+  }
+}
+
+const illegal = (record: ContainerRecord, event: ContainerEvent): Fault =>
+  new Fault('internal', `container ${record.id}: ${event.type} while ${record.state.name}`);

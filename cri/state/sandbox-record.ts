@@ -1,0 +1,63 @@
+/**
+ * A pod sandbox as we remember it, and its state machine. Pure.
+ *
+ *   making ──made──▶ ready ──stopped──▶ not-ready
+ *
+ * Without a pause process a sandbox is ready because its namespaces are pinned and its network is attached, not because something runs;
+ * only a sandbox with a pid namespace of its own has an init, whose death makes it not ready.
+ */
+import type { PodSandboxConfig } from '#cri-api';
+import { Fault } from '../host/fault.ts';
+import type { ProcessId } from '../host/process.ts';
+import type { SandboxId } from './ids.ts';
+import type { OwnedResource } from './owned-resource.ts';
+
+export interface SandboxRecord {
+  readonly version: 1;
+  readonly id: SandboxId;
+  /** Unique: see sandboxName. */
+  readonly name: string;
+  readonly config: PodSandboxConfig;
+  /** As asked for: '' is the default handler. */
+  readonly runtimeHandler: string;
+  readonly createdAtNs: bigint;
+  readonly dir: string;
+  /** Files named net, ipc and uts, as far as the pod has its own. */
+  readonly namespacesDir: string;
+  readonly hostname: string;
+  /** First is primary; empty with the host's network. */
+  readonly ips: readonly string[];
+  /** The CNI result as the last plugin printed it. */
+  readonly cniResult: unknown;
+  /** The pod's init when it has a pid namespace of its own. */
+  readonly init: ProcessId | undefined;
+  readonly state: { readonly name: 'making' } | { readonly name: 'ready' } | { readonly name: 'not-ready' };
+  readonly owns: readonly OwnedResource[];
+}
+
+export type SandboxEvent =
+  | { readonly type: 'network-attached'; readonly ips: readonly string[]; readonly cniResult: unknown }
+  | { readonly type: 'init-started'; readonly init: ProcessId }
+  | { readonly type: 'made' }
+  | { readonly type: 'stopped' };
+
+/** The record after the event; a stop told twice changes nothing. */
+export function nextSandbox(record: SandboxRecord, event: SandboxEvent): SandboxRecord {
+  switch (event.type) {
+    case 'network-attached':
+      if (record.state.name !== 'making') throw illegal(record, event);
+      return { ...record, ips: event.ips, cniResult: event.cniResult };
+    case 'init-started':
+      if (record.state.name !== 'making') throw illegal(record, event);
+      return { ...record, init: event.init };
+    case 'made':
+      if (record.state.name !== 'making') throw illegal(record, event);
+      return { ...record, state: { name: 'ready' } };
+    case 'stopped':
+      return record.state.name === 'not-ready' ? record : { ...record, state: { name: 'not-ready' } };
+    default:
+      return event satisfies never;
+  }
+}
+
+const illegal = (record: SandboxRecord, event: SandboxEvent): Fault => new Fault('internal', `sandbox ${record.id}: ${event.type} while ${record.state.name}`);
