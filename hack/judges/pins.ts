@@ -10,11 +10,11 @@ export const criToolsVersion = 'v1.37.0';
 
 /** Modules that are built inside a writable copy of their directory; `sum` is the line that go.sum would have. */
 export const modules = {
-  containerd: { path: 'github.com/containerd/containerd/v2', version: 'v2.4.2', sum: '' },
-  runc: { path: 'github.com/opencontainers/runc', version: 'v1.5.2', sum: '' },
-  plugins: { path: 'github.com/containernetworking/plugins', version: 'v1.9.1', sum: '' },
-  criTools: { path: 'sigs.k8s.io/cri-tools', version: criToolsVersion, sum: '' },
-  crane: { path: 'github.com/google/go-containerregistry', version: 'v0.22.1', sum: '' },
+  containerd: { path: 'github.com/containerd/containerd/v2', version: 'v2.4.2', sum: 'h1:p6Qg+xbEz8lvwdhHDx0U469xENvp4LgGBx+E7djXkGw=' },
+  runc: { path: 'github.com/opencontainers/runc', version: 'v1.5.2', sum: 'h1:eUUowc2WJCnFYzI87C1WqRcu356Dk/wsoi90y+2wEfE=' },
+  plugins: { path: 'github.com/containernetworking/plugins', version: 'v1.9.1', sum: 'h1:8oU6WsIsU3bpnNZuvHp74a6cE1MJwbj2P7s4/yTUNlA=' },
+  criTools: { path: 'sigs.k8s.io/cri-tools', version: criToolsVersion, sum: 'h1:BmTImEoTX3KPXCLwmIU9mfCC8umUqF4R8WibY9eVU9Y=' },
+  crane: { path: 'github.com/google/go-containerregistry', version: 'v0.22.1', sum: 'h1:RZuuSYhTvlDvtsK+NkutoCZ//C0X2ebLK8X8l3ULs84=' },
 } as const satisfies Record<string, { path: string; version: string; sum: string }>;
 export type ModuleName = keyof typeof modules;
 
@@ -87,7 +87,7 @@ export const judges: readonly Judge[] = [...new Map(
   [...groups.test, ...groups.critest, ...groups.crane, ...groups.conformance].map((judge: Judge) => [judge.name, judge])).values()];
 
 /** critest pulls one image by a digest that nobody can forge; ours has this one (hack/images makes it, and it contains nothing a compiler made). */
-export const critestImageDigest = 'sha256:d6495909933963fea4fdb52bcffe267760455f81e7ced032e1c43d59db3a1fe0';
+export const critestImageDigest = 'sha256:91e96a0fd43c195469f77862d241bcc5a718b335cb07a7c3a3d19418a13077b7';
 
 /** Changes with every pin, so that binaries of different versions never mix in the cache. */
 export function judgesVersion(): string {
