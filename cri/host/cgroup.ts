@@ -1,9 +1,18 @@
-/** Finds out once which cgroup hierarchies this machine has, and opens them. Use `openCgroups()` in a daemon and pass the result on. */
+/** Finds out which cgroup hierarchies this machine has, and opens them. A daemon calls `openCgroups()` once and passes the result on. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseCgroupMounts } from './cgroup-parse.ts';
 import type { Cgroups } from './cgroup-types.ts';
+import { CgroupsV1 } from './cgroup-v1.ts';
+import { CgroupsV2 } from './cgroup-v2.ts';
+import { Fault } from './fault.ts';
 
 export type * from './cgroup-types.ts';
 
-/** Detects v2 or v1/hybrid from the mounts of this process. */
-export function openCgroups(): Cgroups {
-  throw new Error('being written');
+/** v1 as soon as one v1 controller is mounted (hybrid included), else v2. Throws Fault 'precondition' when there is neither. */
+export function openCgroups(mountinfoFile = '/proc/self/mountinfo'): Cgroups {
+  const mounts = parseCgroupMounts(readFileSync(mountinfoFile, 'utf8'));
+  if ([...mounts.v1.keys()].some((name) => !name.startsWith('name='))) return new CgroupsV1(mounts);
+  if (mounts.unified === undefined) throw new Fault('precondition', 'no cgroup hierarchy is mounted (expected cgroup2 on /sys/fs/cgroup)');
+  return new CgroupsV2(mounts.unified, readFileSync(join(mounts.unified, 'cgroup.controllers'), 'utf8'));
 }

@@ -1,0 +1,193 @@
+/**
+ * Groups of cgroup v1, where each controller has a tree of its own, and of hybrid machines, where an empty v2 tree stands beside them.
+ * We make groups in the v1 trees only, as the kubelet does; OCI runtimes also make theirs in the v2 tree, so removing, killing and pressure look there too.
+ * Source of the rules: kernel Documentation/admin-guide/cgroup-v1.
+ */
+import { join } from 'node:path';
+import { groupsDeepestFirst, groupsIn, insist, killAll, makeGroups, pidsIn, readCgroupFile, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
+import { cgroupPathParts, parseBlkio, parseFlatKeyed, parseLimit, parsePressure, type CgroupMounts } from './cgroup-parse.ts';
+import { settingsV1, type CgroupSetting } from './cgroup-settings.ts';
+import type { CgroupResources, Cgroups, CpuUsage, IoUsage, MemoryUsage, PidsUsage, Pressure, SwapUsage } from './cgroup-types.ts';
+import type { Ctx } from './ctx.ts';
+import { isErrno } from './errno.ts';
+import { Fault } from './fault.ts';
+
+/** `cpuacct.stat` counts in ticks of USER_HZ, which is 100 on every architecture Node runs on. */
+const NS_PER_TICK = 10_000_000n;
+
+export class CgroupsV1 implements Cgroups {
+  readonly version = 1;
+  readonly controllers: ReadonlySet<string>;
+  /** Controller → mount point. */
+  readonly #mounts: ReadonlyMap<string, string>;
+  readonly #unified: string | undefined;
+  /** Every v1 tree once: controllers mounted together share one. */
+  readonly #trees: readonly string[];
+
+  constructor({ v1, unified }: CgroupMounts) {
+    this.#mounts = v1;
+    this.#unified = unified;
+    this.#trees = [...new Set(v1.values())];
+    const names = [...v1.keys()].filter((name) => !name.startsWith('name='));
+    this.controllers = new Set(names.map((name) => (name === 'blkio' ? 'io' : name)));
+  }
+
+  async create(path: string, resources: CgroupResources = {}): Promise<void> {
+    const parts = cgroupPathParts(path);
+    const cpuset = this.#mounts.get('cpuset');
+    await Promise.all(this.#trees.map(async (tree) => {
+      const made = await makeGroups(tree, parts);
+      if (tree === cpuset) for (const directory of made) await inheritCpuset(directory);
+    }));
+    await this.apply(path, resources);
+  }
+
+  async apply(path: string, resources: CgroupResources): Promise<void> {
+    let again: CgroupSetting[] = [];
+    for (const setting of settingsV1(resources)) {
+      try {
+        await this.#write(path, setting);
+      } catch (error) {
+        // Period and quota, memory and memory+swap bound each other: which order the kernel takes depends on the old values. Once more after the others.
+        if (!(error instanceof Fault) || !isErrno(error.cause, 'EINVAL')) throw error;
+        again = [...again, setting];
+      }
+    }
+    for (const setting of again) await this.#write(path, setting);
+  }
+
+  async #write(path: string, setting: CgroupSetting): Promise<void> {
+    const tree = this.#mounts.get(setting.controller);
+    if (tree === undefined) throw new Fault('precondition', `cgroup ${path}: no ${setting.controller} controller for ${setting.file}`);
+    await writeSetting(join(tree, ...cgroupPathParts(path)), setting);
+  }
+
+  async exists(path: string): Promise<boolean> {
+    for (const directory of this.#everywhere(path)) if ((await readCgroupFile(join(directory, 'cgroup.procs'))) !== undefined) return true;
+    return false;
+  }
+
+  async children(path: string): Promise<string[]> {
+    return [...new Set((await Promise.all(this.#everywhere(path).map(groupsIn))).flat())];
+  }
+
+  async remove(ctx: Ctx, path: string, { waitMs = 5000 } = {}): Promise<void> {
+    const directories = this.#everywhere(path);
+    await insist(ctx, `remove cgroup ${path}`, waitMs, () => tryRemove(directories));
+  }
+
+  /** Frozen while it is read and signalled, so that nobody forks away; a frozen process dies when thawed. */
+  async kill(ctx: Ctx, path: string, { waitMs = 10_000 } = {}): Promise<void> {
+    const directories = this.#everywhere(path);
+    const freezer = this.#mounts.get('freezer');
+    const frozen = freezer === undefined ? undefined : join(freezer, ...cgroupPathParts(path));
+    await insist(ctx, `kill cgroup ${path}`, waitMs, async () => {
+      const groups = (await Promise.all(directories.map(groupsDeepestFirst))).flat();
+      if ((await pidsIn(groups)).size === 0) return true;
+      if (frozen !== undefined) await setFreezer(frozen, 'FROZEN');
+      try {
+        killAll(await pidsIn(groups));
+      } finally {
+        // Also those below that someone else froze (a paused container): they would keep their SIGKILL for ever.
+        if (frozen !== undefined) for (const directory of (await groupsDeepestFirst(frozen)).toReversed()) await setFreezer(directory, 'THAWED');
+      }
+      return false;
+    });
+  }
+
+  async processes(path: string, { recursive = false } = {}): Promise<number[]> {
+    const directories = this.#everywhere(path);
+    return [...(await pidsIn(recursive ? (await Promise.all(directories.map(groupsDeepestFirst))).flat() : directories))];
+  }
+
+  async attach(path: string, pid: number): Promise<void> {
+    for (const tree of this.#trees) await writeSetting(join(tree, ...cgroupPathParts(path)), { file: 'cgroup.procs', value: String(pid) });
+  }
+
+  async cpu(path: string): Promise<CpuUsage | undefined> {
+    const usage = await this.#read(path, 'cpuacct', 'cpuacct.usage');
+    if (usage === undefined) return undefined;
+    const ticks = parseFlatKeyed((await this.#read(path, 'cpuacct', 'cpuacct.stat')) ?? '');
+    const stat = parseFlatKeyed((await this.#read(path, 'cpu', 'cpu.stat')) ?? '');
+    return {
+      usageNs: BigInt(usage.trim()), userNs: BigInt(ticks.get('user') ?? 0) * NS_PER_TICK, systemNs: BigInt(ticks.get('system') ?? 0) * NS_PER_TICK,
+      periods: stat.get('nr_periods') ?? 0, throttledPeriods: stat.get('nr_throttled') ?? 0, throttledNs: BigInt(stat.get('throttled_time') ?? 0),
+    };
+  }
+
+  async memory(path: string): Promise<MemoryUsage | undefined> {
+    const usage = await this.#read(path, 'memory', 'memory.usage_in_bytes');
+    const statText = await this.#read(path, 'memory', 'memory.stat');
+    if (usage === undefined || statText === undefined) return undefined;
+    const stat = parseFlatKeyed(statText);
+    const usageBytes = Number(usage);
+    return {
+      usageBytes, workingSetBytes: Math.max(0, usageBytes - (stat.get('total_inactive_file') ?? 0)),
+      rssBytes: stat.get('total_rss') ?? 0, cacheBytes: stat.get('total_cache') ?? 0, mappedFileBytes: stat.get('total_mapped_file') ?? 0,
+      pageFaults: stat.get('total_pgfault') ?? 0, majorPageFaults: stat.get('total_pgmajfault') ?? 0,
+      limitBytes: parseLimit((await this.#read(path, 'memory', 'memory.limit_in_bytes')) ?? ''),
+    };
+  }
+
+  /** memory.memsw counts both together; the files are missing when the kernel does not account swap. */
+  async swap(path: string): Promise<SwapUsage | undefined> {
+    const stat = await this.#read(path, 'memory', 'memory.stat');
+    const both = await this.#read(path, 'memory', 'memory.memsw.limit_in_bytes');
+    if (stat === undefined || both === undefined) return undefined;
+    const bothLimit = parseLimit(both);
+    const memoryLimit = parseLimit((await this.#read(path, 'memory', 'memory.limit_in_bytes')) ?? '');
+    const limitBytes = bothLimit === undefined || memoryLimit === undefined ? undefined : Math.max(0, bothLimit - memoryLimit);
+    return { usageBytes: parseFlatKeyed(stat).get('total_swap') ?? 0, limitBytes };
+  }
+
+  async pids(path: string): Promise<PidsUsage | undefined> {
+    const current = await this.#read(path, 'pids', 'pids.current');
+    if (current === undefined) return undefined;
+    return { current: Number(current), limit: parseLimit((await this.#read(path, 'pids', 'pids.max')) ?? '') };
+  }
+
+  async io(path: string): Promise<IoUsage | undefined> {
+    const bytes = await this.#read(path, 'blkio', 'blkio.throttle.io_service_bytes_recursive');
+    const operations = await this.#read(path, 'blkio', 'blkio.throttle.io_serviced_recursive');
+    return bytes === undefined || operations === undefined ? undefined : parseBlkio(bytes, operations);
+  }
+
+  async pressure(path: string, what: 'cpu' | 'memory' | 'io'): Promise<Pressure | undefined> {
+    if (this.#unified === undefined) return undefined;
+    const text = await readCgroupFile(join(this.#unified, ...cgroupPathParts(path), `${what}.pressure`));
+    return text === undefined ? undefined : parsePressure(text);
+  }
+
+  async oomKills(path: string): Promise<number | undefined> {
+    const text = await this.#read(path, 'memory', 'memory.oom_control');
+    return text === undefined ? undefined : parseFlatKeyed(text).get('oom_kill');
+  }
+
+  #everywhere(path: string): string[] {
+    const parts = cgroupPathParts(path);
+    return [...this.#trees, ...(this.#unified === undefined ? [] : [this.#unified])].map((tree) => join(tree, ...parts));
+  }
+
+  async #read(path: string, controller: string, file: string): Promise<string | undefined> {
+    const parts = cgroupPathParts(path);
+    const tree = this.#mounts.get(controller);
+    return tree === undefined ? undefined : readCgroupFile(join(tree, ...parts, file));
+  }
+}
+
+/** A new group of v1's cpuset takes no process before it has processors and memory nodes: those of its parent. */
+async function inheritCpuset(directory: string): Promise<void> {
+  for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+    const own = await readCgroupFile(join(directory, file));
+    const inherited = await readCgroupFile(join(directory, '..', file));
+    if (own?.trim() === '' && inherited !== undefined) await writeCgroupFile(join(directory, file), inherited.trim());
+  }
+}
+
+async function setFreezer(directory: string, state: 'FROZEN' | 'THAWED'): Promise<void> {
+  try {
+    await writeCgroupFile(join(directory, 'freezer.state'), state);
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENODEV')) throw error;
+  }
+}

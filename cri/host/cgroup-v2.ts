@@ -1,0 +1,162 @@
+/** Groups of cgroup v2, where one tree has all controllers. Source of the rules: kernel Documentation/admin-guide/cgroup-v2.rst. */
+import { join } from 'node:path';
+import { groupsDeepestFirst, groupsIn, insist, killAll, makeGroups, pidsIn, readCgroupFile, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
+import { cgroupPathParts, parseFlatKeyed, parseIoStat, parseLimit, parsePressure } from './cgroup-parse.ts';
+import { settingsV2 } from './cgroup-settings.ts';
+import type { CgroupResources, Cgroups, CpuUsage, IoUsage, MemoryUsage, PidsUsage, Pressure, SwapUsage } from './cgroup-types.ts';
+import type { Ctx } from './ctx.ts';
+import { isErrno } from './errno.ts';
+import { Fault } from './fault.ts';
+
+/** What we hand down the tree: the kubelet's needs (cpu, cpuset, memory, pids, hugetlb) and io for the numbers. */
+const USED_CONTROLLERS = ['cpu', 'cpuset', 'io', 'memory', 'pids', 'hugetlb'];
+
+const namesIn = (text: string | undefined): Set<string> => new Set((text ?? '').split(/\s+/).filter((name) => name !== ''));
+
+export class CgroupsV2 implements Cgroups {
+  readonly version = 2;
+  readonly controllers: ReadonlySet<string>;
+  readonly #root: string;
+
+  /** `controllers`: text of the root's `cgroup.controllers`. */
+  constructor(root: string, controllers: string) {
+    this.#root = root;
+    this.controllers = namesIn(controllers);
+  }
+
+  async create(path: string, resources: CgroupResources = {}): Promise<void> {
+    const parts = cgroupPathParts(path);
+    await makeGroups(this.#root, parts);
+    await this.#enableDownTo(parts);
+    await this.apply(path, resources);
+  }
+
+  /** A controller is usable in a group when every ancestor has it in `cgroup.subtree_control`; from the top, since each needs its parent's. */
+  async #enableDownTo(parts: readonly string[]): Promise<void> {
+    const missingIn = async (directory: string): Promise<string[]> => {
+      const have = namesIn(await readCgroupFile(join(directory, 'cgroup.controllers')));
+      return USED_CONTROLLERS.filter((name) => this.controllers.has(name) && !have.has(name));
+    };
+    if ((await missingIn(join(this.#root, ...parts))).length === 0) return;
+    for (let depth = 0; depth < parts.length; depth += 1) {
+      const directory = join(this.#root, ...parts.slice(0, depth));
+      for (const name of await missingIn(join(directory, parts[depth] ?? ''))) await this.#enable(directory, name);
+    }
+  }
+
+  /** One by one: a controller that the kernel refuses for a reason of its own (cpu with real-time threads) must not cost the others. */
+  async #enable(directory: string, controller: string): Promise<void> {
+    try {
+      await writeCgroupFile(join(directory, 'cgroup.subtree_control'), `+${controller}`);
+    } catch (error) {
+      if (isErrno(error, 'EBUSY')) {
+        throw new Fault('precondition', `cgroup ${directory}: cannot hand down ${controller} because processes live in the group itself; move them to a group below`, error);
+      }
+      // The group stays without it; `apply` says so if a value for it is wanted.
+      if (!isErrno(error, 'EINVAL', 'EOPNOTSUPP', 'ENOENT')) throw error;
+    }
+  }
+
+  async apply(path: string, resources: CgroupResources): Promise<void> {
+    const directory = this.#directory(path);
+    for (const setting of settingsV2(resources)) await writeSetting(directory, setting);
+  }
+
+  async exists(path: string): Promise<boolean> {
+    return (await readCgroupFile(join(this.#directory(path), 'cgroup.procs'))) !== undefined;
+  }
+
+  async children(path: string): Promise<string[]> {
+    return groupsIn(this.#directory(path));
+  }
+
+  async remove(ctx: Ctx, path: string, { waitMs = 5000 } = {}): Promise<void> {
+    const directory = this.#directory(path);
+    await insist(ctx, `remove cgroup ${path}`, waitMs, () => tryRemove([directory]));
+  }
+
+  async kill(ctx: Ctx, path: string, { waitMs = 10_000 } = {}): Promise<void> {
+    const directory = this.#directory(path);
+    await insist(ctx, `kill cgroup ${path}`, waitMs, async () => {
+      const events = await readCgroupFile(join(directory, 'cgroup.events'));
+      if (events === undefined || parseFlatKeyed(events).get('populated') === 0) return true;
+      try {
+        await writeCgroupFile(join(directory, 'cgroup.kill'), '1');
+      } catch (error) {
+        // No cgroup.kill before Linux 5.14: one by one; whoever forks meanwhile is met in the next round.
+        if (!isErrno(error, 'ENOENT')) throw error;
+        killAll(await pidsIn(await groupsDeepestFirst(directory)));
+      }
+      return false;
+    });
+  }
+
+  async processes(path: string, { recursive = false } = {}): Promise<number[]> {
+    const directory = this.#directory(path);
+    return [...(await pidsIn(recursive ? await groupsDeepestFirst(directory) : [directory]))];
+  }
+
+  async attach(path: string, pid: number): Promise<void> {
+    await writeSetting(this.#directory(path), { file: 'cgroup.procs', value: String(pid) });
+  }
+
+  async cpu(path: string): Promise<CpuUsage | undefined> {
+    const text = await this.#read(path, 'cpu.stat');
+    if (text === undefined) return undefined;
+    const stat = parseFlatKeyed(text);
+    const ns = (key: string): bigint => BigInt(stat.get(key) ?? 0) * 1000n;
+    return {
+      usageNs: ns('usage_usec'), userNs: ns('user_usec'), systemNs: ns('system_usec'),
+      periods: stat.get('nr_periods') ?? 0, throttledPeriods: stat.get('nr_throttled') ?? 0, throttledNs: ns('throttled_usec'),
+    };
+  }
+
+  async memory(path: string): Promise<MemoryUsage | undefined> {
+    const current = await this.#read(path, 'memory.current');
+    const statText = await this.#read(path, 'memory.stat');
+    if (current === undefined || statText === undefined) return undefined;
+    const stat = parseFlatKeyed(statText);
+    const usageBytes = Number(current);
+    return {
+      usageBytes, workingSetBytes: Math.max(0, usageBytes - (stat.get('inactive_file') ?? 0)),
+      rssBytes: stat.get('anon') ?? 0, cacheBytes: stat.get('file') ?? 0, mappedFileBytes: stat.get('file_mapped') ?? 0,
+      pageFaults: stat.get('pgfault') ?? 0, majorPageFaults: stat.get('pgmajfault') ?? 0,
+      limitBytes: parseLimit((await this.#read(path, 'memory.max')) ?? ''),
+    };
+  }
+
+  async swap(path: string): Promise<SwapUsage | undefined> {
+    const current = await this.#read(path, 'memory.swap.current');
+    if (current === undefined) return undefined;
+    return { usageBytes: Number(current), limitBytes: parseLimit((await this.#read(path, 'memory.swap.max')) ?? '') };
+  }
+
+  async pids(path: string): Promise<PidsUsage | undefined> {
+    const current = await this.#read(path, 'pids.current');
+    if (current === undefined) return undefined;
+    return { current: Number(current), limit: parseLimit((await this.#read(path, 'pids.max')) ?? '') };
+  }
+
+  async io(path: string): Promise<IoUsage | undefined> {
+    const text = await this.#read(path, 'io.stat');
+    return text === undefined ? undefined : parseIoStat(text);
+  }
+
+  async pressure(path: string, what: 'cpu' | 'memory' | 'io'): Promise<Pressure | undefined> {
+    const text = await this.#read(path, `${what}.pressure`);
+    return text === undefined ? undefined : parsePressure(text);
+  }
+
+  async oomKills(path: string): Promise<number | undefined> {
+    const text = await this.#read(path, 'memory.events');
+    return text === undefined ? undefined : parseFlatKeyed(text).get('oom_kill');
+  }
+
+  #directory(path: string): string {
+    return join(this.#root, ...cgroupPathParts(path));
+  }
+
+  #read(path: string, file: string): Promise<string | undefined> {
+    return readCgroupFile(join(this.#directory(path), file));
+  }
+}
