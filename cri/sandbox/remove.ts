@@ -1,0 +1,22 @@
+/** RemovePodSandbox: stops what still runs, removes its containers, forgets it. Unknown is success (CRI api.proto). */
+import type { Ctx } from '../host/ctx.ts';
+import type { Flights } from '../state/flights.ts';
+import type { ContainerId, SandboxId } from '../state/ids.ts';
+import { stopHeld, type StopDeps } from './stop.ts';
+
+export interface RemoveDeps extends StopDeps {
+  readonly flights: Flights<SandboxId>;
+  readonly removeContainer: (ctx: Ctx, id: ContainerId) => Promise<void>;
+}
+
+/** May run twice, also at once. After a failure the record is still there, and the next call goes on. */
+export async function removePodSandbox(ctx: Ctx, deps: RemoveDeps, idOrPrefix: string): Promise<void> {
+  const found = deps.sandboxes.find(idOrPrefix);
+  if (found === undefined) return;
+  using _ = await deps.lock.hold(found.id);
+  await stopHeld(ctx, deps, found.id);
+  await Promise.all(deps.containersOf(found.id).map((container) => deps.removeContainer(ctx, container)));
+  await deps.sandboxes.delete(found.id);
+  deps.flights.forget(found.name);
+  ctx.log.info({ sandbox: found.id }, 'sandbox removed');
+}

@@ -1,0 +1,59 @@
+/** What a RunPodSandbox request asks for, checked. Pure. */
+import { NamespaceMode, type PodSandboxConfig, type PodSandboxMetadata } from '#cri-api';
+import { Fault } from '../host/fault.ts';
+import type { NamespaceKind } from '../host/namespaces.ts';
+
+export interface SandboxWish {
+  readonly config: PodSandboxConfig;
+  readonly metadata: PodSandboxMetadata;
+  /** Namespaces of its own that can be pinned; the others are the host's. */
+  readonly pinned: readonly NamespaceKind[];
+  readonly hostNetwork: boolean;
+  /** One pid namespace for all its containers: needs an init. */
+  readonly sharesPid: boolean;
+  readonly sysctls: Readonly<Record<string, string>>;
+}
+
+/** Fault invalid, naming the field; unimplemented for a user namespace. */
+export function sandboxWish(config: PodSandboxConfig | undefined): SandboxWish {
+  if (config === undefined) throw new Fault('invalid', 'config: is missing');
+  const { metadata } = config;
+  if (metadata === undefined) throw new Fault('invalid', 'config.metadata: is missing');
+  for (const field of ['name', 'namespace', 'uid'] as const) if (metadata[field] === '') throw new Fault('invalid', `config.metadata.${field}: is empty`);
+  const security = config.linux?.securityContext;
+  const options = security?.namespaceOptions;
+  if (security?.runAsGroup !== undefined && security.runAsUser === undefined) {
+    throw new Fault('invalid', 'config.linux.security_context.run_as_group: needs run_as_user');
+  }
+  if (options?.usernsOptions !== undefined && options.usernsOptions.mode === NamespaceMode.POD) {
+    throw new Fault('unimplemented', 'config.linux.security_context.namespace_options.userns_options: user namespaces are not supported');
+  }
+  const cgroupParent = config.linux?.cgroupParent ?? '';
+  if (cgroupParent.split('/').includes('..')) throw new Fault('invalid', `config.linux.cgroup_parent: ${JSON.stringify(cgroupParent)} may not contain ".."`);
+  const hostNetwork = options?.network === NamespaceMode.NODE;
+  const hostIpc = options?.ipc === NamespaceMode.NODE;
+  const sysctls = config.linux?.sysctls ?? {};
+  for (const name of Object.keys(sysctls)) checkSysctl(name, { hostNetwork, hostIpc });
+  return {
+    config,
+    metadata,
+    pinned: [...(hostNetwork ? [] : (['net', 'uts'] as const)), ...(hostIpc ? [] : (['ipc'] as const))],
+    hostNetwork,
+    sharesPid: (options?.pid ?? NamespaceMode.POD) === NamespaceMode.POD,
+    sysctls,
+  };
+}
+
+const ipcSysctl = /^(kernel[./](shm_rmid_forced|shmall|shmmax|shmmni|msgmax|msgmnb|msgmni|sem)|fs[./]mqueue[./][a-z_]+)$/;
+const netSysctl = /^net[./][\w./-]+$/;
+
+/** Only what belongs to the pod's own namespaces may be set: a write to another would change the host. */
+function checkSysctl(name: string, host: { hostNetwork: boolean; hostIpc: boolean }): void {
+  const invalid = (why: string): Fault => new Fault('invalid', `config.linux.sysctls: ${JSON.stringify(name)} ${why}`);
+  if (name.split(/[./]/).includes('') || name.includes('..')) throw invalid('is not a name');
+  if (netSysctl.test(name)) {
+    if (host.hostNetwork) throw invalid("cannot be set with the host's network");
+  } else if (ipcSysctl.test(name)) {
+    if (host.hostIpc) throw invalid("cannot be set with the host's ipc namespace");
+  } else throw invalid('is not namespaced');
+}
