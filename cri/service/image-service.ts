@@ -1,0 +1,49 @@
+/** The CRI's ImageService: messages in, messages out, no decisions. */
+import type { UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import {
+  type AuthConfig, type FilesystemUsage, type Image, ImageFsInfoResponse, ImageServiceService, type ImageServiceServer, ImageStatusResponse, ListImagesResponse,
+  PullImageResponse, RemoveImageResponse,
+} from '#cri-api';
+import type { Ctx } from '../host/ctx.ts';
+import { Fault } from '../host/fault.ts';
+import { unary } from './call.ts';
+import { withRefusals } from './unimplemented.ts';
+
+export interface ImageVerbs {
+  /** All images, or those that the reference names. */
+  list(ref: string): readonly Image[];
+  status(ref: string, isVerbose: boolean): { image: Image | undefined; info: Record<string, string> };
+  /** The image's id. */
+  pull(ctx: Ctx, request: { ref: string; auth: AuthConfig | undefined }): Promise<string>;
+  /** Unknown is success. */
+  remove(ctx: Ctx, ref: string): Promise<void>;
+  fsInfo(): Promise<{ images: FilesystemUsage; containers: FilesystemUsage }>;
+}
+
+export function imageService(log: Logger, verbs: ImageVerbs): UntypedServiceImplementation {
+  const present: Partial<ImageServiceServer> = {
+    listImages: unary(log, 'ListImages', (_ctx, request) => ListImagesResponse.create({ images: [...verbs.list(request.filter?.image?.image ?? '')] })),
+    imageStatus: unary(log, 'ImageStatus', (_ctx, request) =>
+      ImageStatusResponse.create(verbs.status(named(request.image?.image, 'image.image'), request.verbose)),
+    ),
+    pullImage: unary(log, 'PullImage', async (ctx, request) => {
+      const ref = named(request.image?.image, 'image.image');
+      return PullImageResponse.create({ imageRef: await verbs.pull(ctx, { ref, auth: request.auth }) });
+    }),
+    removeImage: unary(log, 'RemoveImage', async (ctx, request) => {
+      await verbs.remove(ctx, named(request.image?.image, 'image.image'));
+      return RemoveImageResponse.create();
+    }),
+    imageFsInfo: unary(log, 'ImageFsInfo', async () => {
+      const { images, containers } = await verbs.fsInfo();
+      return ImageFsInfoResponse.create({ imageFilesystems: [images], containerFilesystems: [containers] });
+    }),
+  };
+  return withRefusals(ImageServiceService, present);
+}
+
+function named(value: string | undefined, field: string): string {
+  if (value === undefined || value === '') throw new Fault('invalid', `${field}: is empty`);
+  return value;
+}

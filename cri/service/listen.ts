@@ -1,0 +1,50 @@
+/** The gRPC server on a unix socket. */
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { ImageServiceService, RuntimeServiceService } from '#cri-api';
+import { Fault } from '../host/fault.ts';
+import { umask } from '../host/libc.ts';
+import { maxMessageBytes } from '../api/client.ts';
+
+export interface Listening {
+  /** Ends the open calls after `graceMs` and removes the socket. */
+  close(graceMs: number): Promise<void>;
+}
+
+/**
+ * Serves both CRI services on `socket` (an absolute path), mode 0600; what an earlier run left at the path is replaced. The caller
+ * holds the lock on the root directory, so nobody else is serving there.
+ * Methods that are not implemented answer Unimplemented.
+ */
+export async function listen(socket: string, services: { runtime: UntypedServiceImplementation; image: UntypedServiceImplementation }): Promise<Listening> {
+  const server = new Server({
+    'grpc.max_receive_message_length': maxMessageBytes,
+    'grpc.max_send_message_length': maxMessageBytes,
+  });
+  server.addService(RuntimeServiceService as unknown as ServiceDefinition, services.runtime);
+  server.addService(ImageServiceService as unknown as ServiceDefinition, services.image);
+  await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
+  await rm(socket, { force: true });
+  // Made unreachable for others from the first moment, not only after the chmod.
+  const before = umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.bindAsync(`unix://${socket}`, ServerCredentials.createInsecure(), (error) => (error === null ? resolve() : reject(error)));
+    });
+  } catch (cause) {
+    throw new Fault('internal', `listen on ${socket}`, cause);
+  } finally {
+    umask(before);
+  }
+  await chmod(socket, 0o600);
+  return {
+    close: async (graceMs) => {
+      const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+      const force = setTimeout(() => server.forceShutdown(), graceMs);
+      await closed;
+      clearTimeout(force);
+      await rm(socket, { force: true });
+    },
+  };
+}
