@@ -1,0 +1,122 @@
+/**
+ * Layers on disk. A *layer* is a directory that overlayfs can use as a lower directory; it is called by its chain id.
+ *
+ * A layer exists if and only if it was renamed into place: there is no other list that could disagree with the disk after a crash. It is
+ * made under a temporary name, written back to the disk, and then renamed; whatever still has a temporary name when we start is rubbish.
+ * The directory is for root only: layers hold setuid programs and device nodes.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { syncDirectory, temporaryPrefix } from '#host/atomic-file.ts';
+import type { Ctx } from '#host/ctx.ts';
+import { syncFileSystemOf } from '#host/directory.ts';
+import { isErrno } from '#host/errno.ts';
+import { removeTree } from '#host/remove-tree.ts';
+import { chainIdToName, nameToChainId, type ChainId } from './chain-id.ts';
+
+export class Layers {
+  readonly root: string;
+  #syncing: Promise<void> | undefined;
+  #nextSync: Promise<void> | undefined;
+
+  private constructor(root: string) {
+    this.root = root;
+  }
+
+  /** Makes the directory if there is none. */
+  static async open(root: string): Promise<Layers> {
+    await mkdir(root, { recursive: true, mode: 0o700 });
+    return new Layers(root);
+  }
+
+  exists(chainId: ChainId): boolean {
+    return existsSync(this.directory(chainId));
+  }
+
+  /** Where the layer is, or would be. */
+  directory(chainId: ChainId): string {
+    return join(this.root, chainIdToName(chainId));
+  }
+
+  /** An empty directory to make a layer in; hand it to `commit` or to `discard`. */
+  async temporary(): Promise<string> {
+    const path = join(this.root, `${temporaryPrefix}${randomBytes(8).toString('hex')}`);
+    await mkdir(path, { mode: 0o755 });
+    return path;
+  }
+
+  /**
+   * Makes the finished directory `temporary` the layer `chainId`, surviving a power loss. If that layer came into being meanwhile (another process
+   * imported it), ours is dropped: both are the same.
+   */
+  async commit(chainId: ChainId, temporary: string): Promise<void> {
+    await this.#writeBack();
+    try {
+      await rename(temporary, this.directory(chainId));
+    } catch (error) {
+      if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error;
+      await this.discard(temporary);
+    }
+  }
+
+  /** Removes a directory that `temporary()` made; one that is gone already is fine. */
+  async discard(temporary: string): Promise<void> {
+    await removeTree(temporary);
+  }
+
+  /** Makes the renames so far survive a power loss: before a record that relies on them is written. */
+  async syncNames(): Promise<void> {
+    await syncDirectory(this.root);
+  }
+
+  /** Gone at once, the space a little later. Absent is fine. Whether somebody still needs the layer is for the caller to know. */
+  async remove(chainId: ChainId): Promise<void> {
+    const doomed = join(this.root, `${temporaryPrefix}${randomBytes(8).toString('hex')}`);
+    try {
+      await rename(this.directory(chainId), doomed);
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return;
+      throw error;
+    }
+    await removeTree(doomed);
+  }
+
+  async list(): Promise<ChainId[]> {
+    return (await readdir(this.root)).map(nameToChainId).filter((id) => id !== undefined);
+  }
+
+  /** When the layer was put in place (or its directory touched last), undefined when it is gone. */
+  async committedAtMs(chainId: ChainId): Promise<number | undefined> {
+    try {
+      return (await stat(this.directory(chainId))).ctimeMs;
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return undefined;
+      throw error;
+    }
+  }
+
+  /** Removes what an interrupted process left half made. Only while nobody makes layers. */
+  async sweepTemporary(ctx: Ctx): Promise<void> {
+    for (const name of await readdir(this.root)) {
+      ctx.signal.throwIfAborted();
+      if (name.startsWith(temporaryPrefix)) await removeTree(join(this.root, name));
+    }
+  }
+
+  /** One syncfs(2) serves all who asked before it began: those who come while one runs share the next. */
+  async #writeBack(): Promise<void> {
+    if (this.#syncing === undefined) {
+      this.#syncing = syncFileSystemOf(this.root).finally(() => (this.#syncing = undefined));
+      return this.#syncing;
+    }
+    this.#nextSync ??= this.#syncing
+      .catch(() => undefined)
+      .then(() => {
+        this.#nextSync = undefined;
+        return this.#writeBack();
+      });
+    return this.#nextSync;
+  }
+}
