@@ -82,4 +82,4 @@ export function parseMountOptions(words: readonly string[]): MountFlags {
 }
 
 /** The flags that a bind ignores at first and takes in a second, remounting call. */
-export const remountFlags = (flags: number): number => (flags & ~(MS_BIND | MS_REC)) === 0 ? 0 : flags | MS_REMOUNT | MS_BIND;
+export const remountFlags = (flags: number): number => (flags & ~(MS_BIND | MS_REC)) === 0 ? 0 : (flags & ~MS_REC) | MS_REMOUNT | MS_BIND;
