@@ -1,5 +1,5 @@
 /** The `cri:` part of the configuration file: its shape, its defaults, and a check that names the offending key. */
-import { Fault } from './host/fault.ts';
+import { Fault } from '#host/fault.ts';
 
 export interface RuntimeHandlerConfig {
   readonly name: string;

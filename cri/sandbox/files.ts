@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DNSConfig } from '#cri-api';
-import { isErrno } from '../host/errno.ts';
+import { isErrno } from '#host/errno.ts';
 
 /** resolv.conf(5) from the CRI's DNS configuration; undefined when it says nothing, which means the host's. */
 export function resolvConf(dns: DNSConfig | undefined): string | undefined {

@@ -1,5 +1,5 @@
 /** RemovePodSandbox: stops what still runs, removes its containers, forgets it. Unknown is success (CRI api.proto). */
-import type { Ctx } from '../host/ctx.ts';
+import type { Ctx } from '#host/ctx.ts';
 import type { Flights } from '../state/flights.ts';
 import type { ContainerId, SandboxId } from '../state/ids.ts';
 import { stopHeld, type StopDeps } from './stop.ts';

@@ -1,7 +1,7 @@
 /** What a RunPodSandbox request asks for, checked. Pure. */
 import { NamespaceMode, type PodSandboxConfig, type PodSandboxMetadata } from '#cri-api';
-import { Fault } from '../host/fault.ts';
-import type { NamespaceKind } from '../host/namespaces.ts';
+import { Fault } from '#host/fault.ts';
+import type { NamespaceKind } from '#host/namespaces.ts';
 
 export interface SandboxWish {
   readonly config: PodSandboxConfig;

@@ -1,5 +1,5 @@
 /** StopPodSandbox: its containers are killed, its network and namespaces go. Unknown or stopped is success (CRI api.proto). */
-import type { Ctx } from '../host/ctx.ts';
+import type { Ctx } from '#host/ctx.ts';
 import type { ContainerId, SandboxId } from '../state/ids.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';

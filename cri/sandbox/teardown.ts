@@ -2,12 +2,12 @@
  * The one way in which a sandbox's resources go: used by a creation that failed, by StopPodSandbox, by RemovePodSandbox and at start-up.
  * Walks the record's list backwards and shortens it as it goes; what is gone already counts as done, so it may run twice and after a kill.
  */
-import type { Ctx } from '../host/ctx.ts';
-import { withTimeout } from '../host/ctx.ts';
-import { Fault } from '../host/fault.ts';
-import { unmount } from '../host/mount.ts';
-import { unpinNamespaces } from '../host/namespaces.ts';
-import { removeTree } from '../host/remove-tree.ts';
+import type { Ctx } from '#host/ctx.ts';
+import { withTimeout } from '#host/ctx.ts';
+import { Fault } from '#host/fault.ts';
+import { unmount } from '#host/mount.ts';
+import { unpinNamespaces } from '#host/namespaces.ts';
+import { removeTree } from '#host/remove-tree.ts';
 import type { SandboxId } from '../state/ids.ts';
 import type { OwnedResource } from '../state/owned-resource.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';

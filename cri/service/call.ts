@@ -2,8 +2,8 @@
 import type { Deadline, handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import { Metadata, status as Code } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
-import { monotonicMs } from '../host/clock.ts';
-import type { Ctx } from '../host/ctx.ts';
+import { monotonicMs } from '#host/clock.ts';
+import type { Ctx } from '#host/ctx.ts';
 import { grpcStatus } from './fault-code.ts';
 
 export type Verb<Request, Response> = (ctx: Ctx, request: Request) => Promise<Response> | Response;

@@ -1,6 +1,6 @@
 /** Fault kinds as gRPC codes. Pure. */
 import { status as Code } from '@grpc/grpc-js';
-import { explain, Fault, type FaultKind } from '../host/fault.ts';
+import { explain, Fault, type FaultKind } from '#host/fault.ts';
 
 const codes = {
   'not-found': Code.NOT_FOUND,

@@ -5,8 +5,8 @@ import {
   type AuthConfig, type FilesystemUsage, type Image, ImageFsInfoResponse, ImageServiceService, type ImageServiceServer, ImageStatusResponse, ListImagesResponse,
   PullImageResponse, RemoveImageResponse,
 } from '#cri-api';
-import type { Ctx } from '../host/ctx.ts';
-import { Fault } from '../host/fault.ts';
+import type { Ctx } from '#host/ctx.ts';
+import { Fault } from '#host/fault.ts';
 import { unary } from './call.ts';
 import { withRefusals } from './unimplemented.ts';
 

@@ -3,8 +3,8 @@ import { chmod, mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { ImageServiceService, RuntimeServiceService } from '#cri-api';
-import { Fault } from '../host/fault.ts';
-import { umask } from '../host/libc.ts';
+import { Fault } from '#host/fault.ts';
+import { umask } from '#host/libc.ts';
 import { maxMessageBytes } from '../api/client.ts';
 
 export interface Listening {

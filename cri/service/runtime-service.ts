@@ -10,7 +10,7 @@ import {
   type StatusResponse, StopContainerResponse, StopPodSandboxResponse, UpdateContainerResourcesResponse, UpdatePodSandboxResourcesResponse,
   UpdateRuntimeConfigResponse, type VersionResponse,
 } from '#cri-api';
-import type { Ctx } from '../host/ctx.ts';
+import type { Ctx } from '#host/ctx.ts';
 import { unary } from './call.ts';
 import { withRefusals } from './unimplemented.ts';
 

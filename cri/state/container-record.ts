@@ -7,8 +7,8 @@
  * A record that is found in `making` at start-up was interrupted: it is torn down.
  */
 import type { ContainerConfig, LinuxContainerResources } from '#cri-api';
-import { Fault } from '../host/fault.ts';
-import type { ProcessId } from '../host/process.ts';
+import { Fault } from '#host/fault.ts';
+import type { ProcessId } from '#host/process.ts';
 import type { ContainerId, SandboxId } from './ids.ts';
 import type { OwnedResource } from './owned-resource.ts';
 

@@ -1,7 +1,7 @@
 /** Repeated requests. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { quietCtx } from '../host/log.ts';
+import { quietCtx } from '#host/log.ts';
 import { Flights } from './flights.ts';
 import { KeyedLock } from './keyed-lock.ts';
 

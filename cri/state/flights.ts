@@ -2,8 +2,8 @@
  * One creation per name at a time. A kubelet whose deadline passed repeats its request under the same name: it joins the work that is
  * still going on, and an answer that nobody received is kept for it. Pure.
  */
-import type { Ctx } from '../host/ctx.ts';
-import { Fault } from '../host/fault.ts';
+import type { Ctx } from '#host/ctx.ts';
+import { Fault } from '#host/fault.ts';
 
 export class Flights<Result> {
   readonly #flying = new Map<string, Promise<Result>>();

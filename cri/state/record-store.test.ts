@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { ContainerConfig, PodSandboxConfig } from '#cri-api';
-import { quietCtx } from '../host/log.ts';
+import { quietCtx } from '#host/log.ts';
 import { asSandboxId, type SandboxId } from './ids.ts';
 import { parseRecord, stringifyRecord } from './record-json.ts';
 import type { SandboxRecord } from './sandbox-record.ts';

@@ -4,11 +4,11 @@
  */
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeFileAtomic } from '../host/atomic-file.ts';
-import type { Ctx } from '../host/ctx.ts';
-import { isErrno } from '../host/errno.ts';
-import { Fault } from '../host/fault.ts';
-import { removeTree } from '../host/remove-tree.ts';
+import { writeFileAtomic } from '#host/atomic-file.ts';
+import type { Ctx } from '#host/ctx.ts';
+import { isErrno } from '#host/errno.ts';
+import { Fault } from '#host/fault.ts';
+import { removeTree } from '#host/remove-tree.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { type OwnedResource, sameResource } from './owned-resource.ts';
 import { parseRecord, stringifyRecord } from './record-json.ts';

@@ -7,8 +7,8 @@
  * only a sandbox with a pid namespace of its own has an init, whose death makes it not ready.
  */
 import type { PodSandboxConfig } from '#cri-api';
-import { Fault } from '../host/fault.ts';
-import type { ProcessId } from '../host/process.ts';
+import { Fault } from '#host/fault.ts';
+import type { ProcessId } from '#host/process.ts';
 import type { SandboxId } from './ids.ts';
 import type { OwnedResource } from './owned-resource.ts';
 
