@@ -89,6 +89,7 @@ export const sethostname = (name: string): number => call('sethostname', sethost
 const pidfdOpenFn = define('int pidfd_open(int pid, uint flags)');
 const pidfdSendSignalFn = define('int pidfd_send_signal(int fd, int signal, void *info, uint flags)');
 const waitpidFn = define('int waitpid(int pid, _Out_ int *status, int options)');
+const prctlFn = define('int prctl(int option, ulong a, ulong b, ulong c, ulong d)');
 const pipe2Fn = define('int pipe2(void *fds, int flags)');
 const posixSpawn = define('int posix_spawn(_Out_ int *pid, const char *path, void *actions, void *attr, const char **argv, const char **envp)');
 const actionsInit = define('int posix_spawn_file_actions_init(void *actions)');
@@ -103,6 +104,9 @@ const attrSigdefault = define('int posix_spawnattr_setsigdefault(void *attr, voi
 
 export const pidfdOpen = (pid: number): number => call('pidfd_open', pidfdOpenFn, [pid, 0], String(pid));
 export const pidfdSendSignal = (fd: number, signal: number): number => call('pidfd_send_signal', pidfdSendSignalFn, [fd, signal, null, 0]);
+
+/** From now on, descendants whose parent has ended become our children (PR_SET_CHILD_SUBREAPER), until we end. */
+export const becomeSubreaper = (): number => call('prctl', prctlFn, [36, 1, 0, 0, 0]);
 
 /** The wait status of the child when it has ended (and reaps it), undefined while it runs. */
 export function reapChild(pid: number): number | undefined {

@@ -1,0 +1,240 @@
+/**
+ * conmon, the monitor of one container: it holds the container's stdio, writes its log, and leaves its exit code in a file when we may be away.
+ *
+ *   spawn ──▶ waits on the start pipe ──start byte──▶ forks (the parent ends) ──▶ `runtime create` ──▶ {"data": pid} on the sync pipe
+ *   container ends ──▶ <bundle>/exit is renamed into place ──▶ conmon ends
+ *
+ * Files in the bundle: attach (socket), ctl (FIFO), conmon.pid, pid, exit, oom. Source: conmon 2.1.6 src/cli.c, conmon.c, ctr_exit.c; only options
+ * of that version (Debian 12) are used.
+ */
+import { closeSync, constants } from 'node:fs';
+import { open, readFile, rm, stat } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { join } from 'node:path';
+import { type Ctx, timedOut, withTimeout } from '#host/ctx.ts';
+import { isErrno } from '#host/errno.ts';
+import { type Child, spawn } from '#host/exec.ts';
+import { Fault } from '#host/fault.ts';
+import { pipe } from '#host/libc.ts';
+import { identify, isAlive, type ProcessId, signalProcess } from '#host/process.ts';
+import { globalArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
+
+/** CRI-O's: a create that takes longer is stuck. */
+const createTimeoutMs = 240_000;
+const maxMessageBytes = 64 * 1024;
+
+export interface MonitorOrder {
+  readonly id: string;
+  /** For conmon's own messages. */
+  readonly name: string;
+  readonly bundleDir: string;
+  /** Undefined: output is dropped. */
+  readonly logPath: string | undefined;
+  readonly tty: boolean;
+  readonly stdin: boolean;
+  /** Close stdin when the first attached client ends it. */
+  readonly stdinOnce: boolean;
+}
+
+export interface MonitorPaths {
+  /** Absolute path of conmon. */
+  readonly conmon: string;
+  /** Gets a symlink `<id>` to each bundle, so that socket paths stay short. */
+  readonly socketsDir: string;
+}
+
+/** The files that conmon makes in a bundle. */
+export const monitorFiles = (bundleDir: string): { pidFile: string; exitFile: string; oomFile: string; control: string; runtimeLog: string } => ({
+  pidFile: join(bundleDir, 'conmon.pid'),
+  exitFile: join(bundleDir, 'exit'),
+  oomFile: join(bundleDir, 'oom'),
+  control: join(bundleDir, 'ctl'),
+  runtimeLog: join(bundleDir, 'runtime.log'),
+});
+
+/** The exit file comes by --persist-dir (the bundle): one place per container, and it goes with it. */
+export function monitorArgs(paths: MonitorPaths, runtime: OciRuntime, order: MonitorOrder): string[] {
+  const { bundleDir, id } = order;
+  const files = monitorFiles(bundleDir);
+  const runtimeArgs = globalArgs({ ...runtime, cgroupDriver: 'cgroupfs' }, files.runtimeLog);
+  return [
+    '--api-version=1',
+    '--cid', id,
+    '--cuuid', id,
+    '--name', order.name,
+    '--bundle', bundleDir,
+    '--persist-dir', bundleDir,
+    '--conmon-pidfile', files.pidFile,
+    '--container-pidfile', join(bundleDir, 'pid'),
+    '--socket-dir-path', paths.socketsDir,
+    '--log-path', order.logPath === undefined ? 'none' : `k8s-file:${order.logPath}`,
+    '--log-level', 'error',
+    '--no-sync-log',
+    '--runtime', runtime.path,
+    ...runtimeArgs.flatMap((arg) => ['--runtime-arg', arg]),
+    ...(runtime.cgroupDriver === 'systemd' ? ['--systemd-cgroup'] : []),
+    ...(order.tty ? ['--terminal'] : []),
+    ...(order.stdin ? ['--stdin', ...(order.stdinOnce ? [] : ['--leave-stdin-open'])] : []),
+  ];
+}
+
+export interface Monitored {
+  readonly monitor: ProcessId;
+  readonly process: ProcessId;
+}
+
+/**
+ * Creates the container under a monitor. `place` moves the monitor where nobody who stops us stops it (before it starts anything).
+ * Throws Fault 'internal' with the runtime's own words; what was made until then is left for teardown.
+ */
+export async function createMonitored(
+  ctx: Ctx,
+  paths: MonitorPaths,
+  request: { runtime: OciRuntime; order: MonitorOrder; place?: ((pid: number) => Promise<void>) | undefined },
+): Promise<Monitored> {
+  const { runtime, order } = request;
+  const sync = pipe();
+  const start = pipe();
+  let child: Child;
+  try {
+    child = spawn({
+      path: paths.conmon,
+      args: monitorArgs(paths, runtime, order),
+      cwd: order.bundleDir,
+      env: { ...runtimeEnv, _OCI_SYNCPIPE: '3', _OCI_STARTPIPE: '4' },
+      fds: { 3: sync.writeFd, 4: start.readFd },
+    });
+  } catch (cause) {
+    closeSync(sync.readFd);
+    closeSync(start.writeFd);
+    throw new Fault('unavailable', `start ${paths.conmon}`, cause);
+  } finally {
+    closeSync(sync.writeFd);
+    closeSync(start.readFd);
+  }
+  const message = firstLine(withTimeout(ctx, createTimeoutMs), sync.readFd);
+  try {
+    if (request.place !== undefined) await request.place(child.process.pid);
+  } finally {
+    // The end of the pipe is as good as the byte: conmon goes on after its read returns.
+    closeSync(start.writeFd);
+  }
+  const [line, exitCode] = await Promise.all([message, child.exited]);
+  const pid = containerPid(line, { exitCode, runtime: runtime.name });
+  const monitor = await recordedMonitor(order);
+  const process = identify(pid);
+  if (monitor === undefined || process === undefined) throw new Fault('internal', `create container ${order.id}: it was gone at once`);
+  return { monitor, process };
+}
+
+/** The first line on the pipe, or what came before its end. The descriptor is closed in every case. */
+function firstLine(ctx: Ctx, fd: number): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const stream = new Socket({ fd, readable: true, writable: false });
+  const giveUp = (): void => {
+    stream.destroy();
+    reject(new Fault(timedOut(ctx) ? 'timeout' : 'canceled', 'create container: the monitor does not answer', ctx.signal.reason));
+  };
+  let text = '';
+  const finish = (): void => {
+    ctx.signal.removeEventListener('abort', giveUp);
+    resolve(text.split('\n')[0] ?? '');
+    stream.destroy();
+  };
+  if (ctx.signal.aborted) giveUp();
+  else ctx.signal.addEventListener('abort', giveUp, { once: true });
+  // Bytes, not text: a message may hold anything that the runtime printed.
+  stream.on('data', (chunk: Buffer) => {
+    text += chunk.toString('utf8');
+    if (text.includes('\n') || text.length > maxMessageBytes) finish();
+  });
+  stream.once('close', finish);
+  stream.on('error', finish);
+  return promise;
+}
+
+interface SyncMessage {
+  readonly data: number;
+  readonly message: string;
+}
+
+/** conmon's JSON is not always JSON: it escapes less than it should. Undefined when there is no number in it. */
+export function parseSyncMessage(line: string): SyncMessage | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    if (typeof value === 'object' && value !== null && 'data' in value && typeof value.data === 'number') {
+      return { data: value.data, message: 'message' in value && typeof value.message === 'string' ? value.message : '' };
+    }
+  } catch {
+    // Below, by pattern.
+  }
+  const match = /"data":\s*(-?\d+)(?:,\s*"message":\s*"([\s\S]*?)"?\s*\}?$)?/.exec(line);
+  return match === null ? undefined : { data: Number(match[1]), message: match[2] ?? '' };
+}
+
+function containerPid(line: string, failed: { exitCode: number; runtime: string }): number {
+  const message = parseSyncMessage(line);
+  if (message !== undefined && message.data > 0) return message.data;
+  const said = message === undefined || message.message.trim() === '' ? `conmon ended with status ${failed.exitCode}` : message.message.trim();
+  throw new Fault('internal', `${failed.runtime} create: ${said}`);
+}
+
+/**
+ * The monitor by its own pid file: for a creation that was interrupted before its pid was in the record. Undefined when there is none; a
+ * process that only has its number (which is found by the container's id on its command line) is not it.
+ */
+export async function recordedMonitor(order: { id: string; bundleDir: string }): Promise<ProcessId | undefined> {
+  const text = await readIfThere(monitorFiles(order.bundleDir).pidFile);
+  const pid = Number(text?.trim());
+  if (text === undefined || !Number.isSafeInteger(pid) || pid <= 0) return undefined;
+  const id = identify(pid);
+  const commandLine = await readIfThere(`/proc/${pid}/cmdline`);
+  return id !== undefined && commandLine?.split('\0').includes(order.id) === true ? id : undefined;
+}
+
+export interface ExitNote {
+  readonly exitCode: number;
+  readonly atNs: bigint;
+}
+
+/** What the monitor left about the end of its container; undefined while there is nothing. */
+export async function readExitNote(bundleDir: string): Promise<ExitNote | undefined> {
+  const { exitFile } = monitorFiles(bundleDir);
+  const text = (await readIfThere(exitFile))?.trim();
+  if (text === undefined || !/^-?\d+$/.test(text)) return undefined;
+  const { mtimeNs } = await stat(exitFile, { bigint: true });
+  return { exitCode: Number(text), atNs: mtimeNs };
+}
+
+/** True when the monitor saw the kernel's OOM killer in the container's group. */
+export async function sawOutOfMemory(bundleDir: string): Promise<boolean> {
+  return (await readIfThere(monitorFiles(bundleDir).oomFile)) !== undefined;
+}
+
+/** One message on the control FIFO (2.1.6 takes only one per read). Fault 'precondition' when no monitor listens. */
+export async function writeControl(bundleDir: string, message: string): Promise<void> {
+  try {
+    await using file = await open(monitorFiles(bundleDir).control, constants.O_WRONLY | constants.O_NONBLOCK);
+    await file.write(message);
+  } catch (cause) {
+    if (isErrno(cause, 'ENXIO', 'ENOENT')) throw new Fault('precondition', 'the monitor of the container has ended', cause);
+    throw cause;
+  }
+}
+
+export const reopenMessage = '2 0 0\n';
+
+/** Ends a monitor, so that it does not write into a directory that is being removed, and takes its socket link away. Absent is success. */
+export async function removeMonitor(paths: Pick<MonitorPaths, 'socketsDir'>, id: string, monitor: ProcessId | undefined): Promise<void> {
+  if (monitor !== undefined && isAlive(monitor)) signalProcess(monitor, 'SIGKILL');
+  await rm(join(paths.socketsDir, id), { force: true });
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined;
+    throw error;
+  }
+}

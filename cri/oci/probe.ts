@@ -1,0 +1,166 @@
+/**
+ * Which OCI runtimes work on this machine: each candidate has to create a container in a scratch bundle. crun 1.8.1 refuses hybrid cgroups, others
+ * lack a kernel feature; trying is the only test that is always right. The answer is kept until the program or the machine's boot changes.
+ */
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeFileAtomic } from '#host/atomic-file.ts';
+import type { Cgroups } from '#host/cgroup-types.ts';
+import { type Ctx, detached } from '#host/ctx.ts';
+import { isErrno } from '#host/errno.ts';
+import { findProgram, run, runChecked } from '#host/exec.ts';
+import { explain, Fault } from '#host/fault.ts';
+import { removeTree } from '#host/remove-tree.ts';
+import { type CgroupDriver, cgroupPlace } from './cgroup-path.ts';
+import { deleteContainer, globalArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
+import type { OciSpec } from './spec-types.ts';
+
+export interface ProbeOptions {
+  /** Empty: `crun` and `runc`, as far as they are installed, in this order. */
+  readonly configured: readonly { readonly name: string; readonly path: string }[];
+  readonly cgroupDriver: CgroupDriver;
+  /** Group below which the trial containers are made. */
+  readonly cgroupParent: string;
+  /** On a tmpfs: what is kept here lasts until the next boot. */
+  readonly stateDir: string;
+  readonly ociRootDir: (handler: string) => string;
+  readonly cgroups: Pick<Cgroups, 'remove'>;
+}
+
+interface Verdict {
+  /** Path, size and time of change of the program. */
+  readonly identity: string;
+  readonly version: string;
+  /** Why it does not work. */
+  readonly failure: string | undefined;
+}
+
+/**
+ * The runtimes that work, configured order kept. A configured one that does not work is Fault 'precondition' with its own words; so is
+ * a machine on which none does.
+ */
+export async function probeRuntimes(ctx: Ctx, options: ProbeOptions): Promise<OciRuntime[]> {
+  await mkdir(options.stateDir, { recursive: true, mode: 0o711 });
+  const isConfigured = options.configured.length > 0;
+  const candidates = isConfigured ? options.configured : await installed(['crun', 'runc']);
+  const known = await readVerdicts(options);
+  const runtimes: OciRuntime[] = [];
+  const failures: string[] = [];
+  const verdicts: Record<string, Verdict> = {};
+  for (const candidate of candidates) {
+    const verdict = await judge(ctx, options, { ...candidate, known: known[candidate.path] });
+    verdicts[candidate.path] = verdict;
+    if (verdict.failure === undefined) runtimes.push(describe(options, candidate, verdict.version));
+    else failures.push(`${candidate.path}: ${verdict.failure}`);
+  }
+  await writeFileAtomic(verdictsFile(options), JSON.stringify(verdicts));
+  if (isConfigured && failures.length > 0) throw new Fault('precondition', `OCI runtime does not work here: ${failures.join('; ')}`);
+  for (const failure of failures) ctx.log.info({ failure }, 'OCI runtime does not work here');
+  if (runtimes.length === 0) {
+    throw new Fault('precondition', failures.length === 0 ? 'no OCI runtime found: install crun or runc' : `no OCI runtime works here: ${failures.join('; ')}`);
+  }
+  return runtimes;
+}
+
+async function installed(names: readonly string[]): Promise<{ name: string; path: string }[]> {
+  const found = await Promise.all(names.map(async (name) => ({ name, path: await findProgram(name) })));
+  return found.flatMap(({ name, path }) => (path === undefined ? [] : [{ name, path }]));
+}
+
+const describe = (options: ProbeOptions, candidate: { name: string; path: string }, version: string): OciRuntime => ({
+  ...candidate,
+  rootDir: options.ociRootDir(candidate.name),
+  cgroupDriver: options.cgroupDriver,
+  version,
+  recursiveReadOnly: knowsRecursiveReadOnly(version),
+});
+
+/** The `rro` mount option: runc 1.1, crun 1.4 (and Linux 5.12, which everything we support has). */
+export function knowsRecursiveReadOnly(version: string): boolean {
+  const match = /^(\w+) (\d+)\.(\d+)/.exec(version);
+  if (match === null) return false;
+  const [, program, major, minor] = match;
+  const since = program === 'runc' ? 1 : program === 'crun' ? 4 : Infinity;
+  return Number(major) > 1 || (Number(major) === 1 && Number(minor) >= since);
+}
+
+/** `runc version 1.1.5+ds1` → `runc 1.1.5+ds1`. */
+export function parseVersion(output: string): string {
+  const match = /^(\S+) version (\S+)/m.exec(output);
+  return match === null ? (output.split('\n')[0]?.trim() ?? '') : `${match[1]} ${match[2]}`;
+}
+
+const verdictsFile = (options: ProbeOptions): string => join(options.stateDir, 'runtimes.json');
+
+async function readVerdicts(options: ProbeOptions): Promise<Readonly<Record<string, Verdict>>> {
+  try {
+    return JSON.parse(await readFile(verdictsFile(options), 'utf8')) as Record<string, Verdict>;
+  } catch (error) {
+    // A cache: what cannot be read is found out again.
+    if (isErrno(error, 'ENOENT') || error instanceof SyntaxError) return {};
+    throw error;
+  }
+}
+
+async function judge(ctx: Ctx, options: ProbeOptions, candidate: { name: string; path: string; known: Verdict | undefined }): Promise<Verdict> {
+  let identity: string;
+  try {
+    const { size, mtimeMs, ino } = await stat(candidate.path);
+    identity = [size, mtimeMs, ino, options.cgroupDriver].join(':');
+  } catch (error) {
+    return { identity: '', version: '', failure: explain(error) };
+  }
+  // A failure may have been mended by other means than another program: only success is kept.
+  if (candidate.known?.identity === identity && candidate.known.failure === undefined) return candidate.known;
+  let version = '';
+  try {
+    version = parseVersion((await runChecked(ctx, { path: candidate.path, args: ['--version'], env: runtimeEnv })).stdout.toString('utf8'));
+    await tryCreate(ctx, options, describe(options, candidate, version));
+    return { identity, version, failure: undefined };
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    return { identity, version, failure: explain(error) };
+  }
+}
+
+async function tryCreate(ctx: Ctx, options: ProbeOptions, runtime: OciRuntime): Promise<void> {
+  const bundle = await mkdtemp(join(options.stateDir, 'probe-'));
+  const id = `nodelet-probe-${process.pid}-${runtime.name}`;
+  const place = cgroupPlace({ driver: options.cgroupDriver, parent: options.cgroupParent, id });
+  const trial: OciRuntime = { ...runtime, rootDir: join(bundle, 'state') };
+  try {
+    const rootfs = join(bundle, 'rootfs');
+    await Promise.all(['proc', 'dev', 'sys'].map((name) => mkdir(join(rootfs, name), { recursive: true })));
+    // Never executed, for the container is not started; but it has to be there.
+    await writeFile(join(rootfs, 'true'), '#!/true\n');
+    await chmod(join(rootfs, 'true'), 0o755);
+    await writeFile(join(bundle, 'config.json'), JSON.stringify(trialSpec(place.cgroupsPath)));
+    const { exitCode, stderr } = await run(ctx, {
+      path: runtime.path,
+      args: [...globalArgs(trial), 'create', '--bundle', bundle, '--pid-file', join(bundle, 'pid'), id],
+      env: runtimeEnv,
+    });
+    if (exitCode !== 0) throw new Fault('precondition', stderr.toString('utf8').trim() || `create ended with status ${exitCode}`);
+  } finally {
+    const undo = detached(ctx);
+    await deleteContainer(undo, trial, id);
+    await options.cgroups.remove(undo, place.cgroupPath);
+    await removeTree(bundle);
+    await rm(trial.rootDir, { recursive: true, force: true });
+  }
+}
+
+const trialSpec = (cgroupsPath: string): OciSpec => ({
+  ociVersion: '1.0.2',
+  process: { user: { uid: 0, gid: 0 }, args: ['/true'], env: [], cwd: '/', capabilities: { bounding: [], effective: [], permitted: [] } },
+  root: { path: 'rootfs', readonly: true },
+  mounts: [
+    { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
+    { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'mode=755', 'size=65536k'] },
+  ],
+  linux: {
+    namespaces: [{ type: 'mount' }, { type: 'pid' }, { type: 'ipc' }, { type: 'uts' }, { type: 'network' }],
+    cgroupsPath,
+    resources: { devices: [{ allow: false, access: 'rwm' }] },
+  },
+});

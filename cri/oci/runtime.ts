@@ -1,0 +1,96 @@
+/**
+ * An OCI runtime (crun, runc) as a program: its command line and what it answers. The argument lists are pure functions of the command line
+ * contract in `runc.8.md` and `crun.1.md`, which agree in all that is used here.
+ */
+import { join } from 'node:path';
+import { type Ctx, detached } from '#host/ctx.ts';
+import { CommandError, run, runChecked, type Command } from '#host/exec.ts';
+import { Fault } from '#host/fault.ts';
+import type { CgroupDriver } from './cgroup-path.ts';
+import type { OciState } from './spec-types.ts';
+
+export interface OciRuntime {
+  /** Of the runtime handler. */
+  readonly name: string;
+  /** Absolute. */
+  readonly path: string;
+  /** Where the runtime keeps its state; a directory per container. */
+  readonly rootDir: string;
+  readonly cgroupDriver: CgroupDriver;
+  /** As `--version` says: `crun 1.8.1`. */
+  readonly version: string;
+  readonly recursiveReadOnly: boolean;
+}
+
+/** Longest that `start`, `delete` and the like may take before they are killed; they are not given up with their caller. */
+const commandTimeoutMs = 120_000;
+
+/** A runtime needs no more, and what is in our environment is nobody's business. */
+export const runtimeEnv: Readonly<Record<string, string>> = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+
+/**
+ * Options before the command. Its log goes to a file, or its warnings would land in the container's log: everything on its stderr does.
+ * The error itself is on stderr all the same.
+ */
+export const globalArgs = (runtime: Pick<OciRuntime, 'rootDir' | 'cgroupDriver'>, logFile = '/dev/null'): string[] => [
+  '--root',
+  runtime.rootDir,
+  '--log',
+  logFile,
+  ...(runtime.cgroupDriver === 'systemd' ? ['--systemd-cgroup'] : []),
+];
+
+const command = (runtime: OciRuntime, args: readonly string[]): Command => ({ path: runtime.path, args: [...globalArgs(runtime), ...args], env: runtimeEnv });
+
+/** Lets the created container's process run its program. Throws Fault 'internal' with what the runtime said. */
+export async function startContainer(ctx: Ctx, runtime: OciRuntime, id: string): Promise<void> {
+  try {
+    await runChecked(detached(ctx, commandTimeoutMs), command(runtime, ['start', id]));
+  } catch (cause) {
+    throw new Fault('internal', `${runtime.name} start: ${cause instanceof CommandError ? cause.stderr : 'failed'}`, cause);
+  }
+}
+
+/** Undefined when the runtime does not know the container. */
+export async function containerState(ctx: Ctx, runtime: OciRuntime, id: string): Promise<OciState | undefined> {
+  const { exitCode, stdout } = await run(ctx, command(runtime, ['state', id]));
+  if (exitCode !== 0) return undefined;
+  return JSON.parse(stdout.toString('utf8')) as OciState;
+}
+
+/**
+ * Makes the runtime forget a container, killing it if need be. `runc delete --force` sleeps 100 ms: for containers that are dead already
+ * teardown removes `stateDir` instead. Unknown is success.
+ */
+export async function deleteContainer(ctx: Ctx, runtime: OciRuntime, id: string): Promise<void> {
+  const { exitCode, stderr } = await run(detached(ctx, commandTimeoutMs), command(runtime, ['delete', '--force', id]));
+  if (exitCode === 0) return;
+  const said = stderr.toString('utf8').trim();
+  if (/does not exist|No such file or directory/.test(said)) return;
+  throw new Fault('internal', `${runtime.name} delete: ${said}`);
+}
+
+/** Where the runtime keeps what it knows of this container. */
+export const stateDir = (runtime: Pick<OciRuntime, 'rootDir'>, id: string): string => join(runtime.rootDir, id);
+
+export interface ExecArgs {
+  readonly id: string;
+  /** File with the OCI process object. */
+  readonly processFile: string;
+  readonly pidFile: string;
+  /** Path of a unix socket that gets the terminal's master; set if and only if the process has a terminal. */
+  readonly consoleSocket?: string | undefined;
+}
+
+/** `exec --detach`: the runtime ends as soon as the process runs, with the process's pid in `pidFile`. */
+export const execArgs = (runtime: OciRuntime, exec: ExecArgs): string[] => [
+  ...globalArgs(runtime),
+  'exec',
+  '--detach',
+  '--pid-file',
+  exec.pidFile,
+  '--process',
+  exec.processFile,
+  ...(exec.consoleSocket === undefined ? [] : ['--tty', '--console-socket', exec.consoleSocket]),
+  exec.id,
+];
