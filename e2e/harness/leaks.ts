@@ -5,7 +5,6 @@
  * (a build in another terminal) are not counted: what a daemon leaves behind hangs below pid 1 or below the test.
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { takeLock } from '../../hack/judges/lock.ts';
@@ -20,6 +19,9 @@ export interface LeakOptions {
   /** How long the machine may take to become quiet. Default 30 s. */
   readonly withinMs?: number;
 }
+
+/** Not below TMPDIR, which every test run has for itself. */
+const lockFile = '/tmp/nodelet-e2e.lock';
 
 /** Sorted lines, each naming one thing: `mount /a/b tmpfs`, `cgroup memory/x`, `process 12:345 conmon …`. */
 export type Snapshot = ReadonlySet<string>;
@@ -52,7 +54,7 @@ export const leftBehind = (before: Snapshot, now: Snapshot): string[] => [...now
  * When `body` throws, its error is thrown, with the leaks appended to its message.
  */
 export async function nothingLeft(body: () => Promise<void>, options: LeakOptions = {}): Promise<void> {
-  using _one = await takeLock(path.join(tmpdir(), 'nodelet-e2e.lock'), { onWait: (holder) => { console.error(`waiting for ${holder}, which runs an end-to-end test too`); } });
+  using _one = await takeLock(lockFile, { onWait: (holder) => { console.error(`waiting for ${holder}, which runs an end-to-end test too`); } });
   const before = await snapshot(options);
   let failure: Error | undefined;
   try { await body(); } catch (e) { failure = e instanceof Error ? e : new Error(String(e)); }

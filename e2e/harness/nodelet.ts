@@ -1,7 +1,9 @@
 /** Our own program as a user would run it, on private folders, ports, names and subnet. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
+import { request } from 'node:https';
 import path from 'node:path';
+import type { Cluster } from '../../hack/cluster/control-plane.ts';
 import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../../hack/cluster/processes.ts';
 import { answers, removeAllPods } from './containerd.ts';
 import type { CriOptions, CriServer } from './cri-server.ts';
@@ -11,8 +13,8 @@ import { bundle, cniBinDir, findSystemProgram } from './tools.ts';
 
 export interface NodeletOptions extends CriOptions {
   readonly mode: 'run' | 'cri' | 'agent';
-  /** With an API server; without it the node is standalone. */
-  readonly kubeconfig?: string;
+  /** The cluster to join, with the node's own certificate; without it the node is standalone. */
+  readonly cluster?: Cluster;
   /** Default: `e2e-` and a random word. */
   readonly nodeName?: string;
   /** For mode `agent`: the socket of somebody's CRI server. */
@@ -37,7 +39,7 @@ export interface Nodelet extends CriServer {
   readonly configFile: string;
   /** The agent's HTTPS port on 127.0.0.1. */
   readonly port: number;
-  /** Parent of all cgroups of this node, without leading slash. */
+  /** Parent of all cgroups of this node's pods, e.g. /e2e-ab12cd. */
   readonly cgroupRoot: string;
   log(): Promise<string>;
   /** `nodelet ARGS… --config …` to its end; returns stdout. */
@@ -52,8 +54,8 @@ export async function startNodelet(options: NodeletOptions): Promise<Nodelet> {
   const { dir, service, socket } = plan;
   const start = async (): Promise<void> => {
     await startService(service);
-    await waitUntilReady(service, options.mode === 'agent' ? () => isHealthy(plan.healthPort) : () => answers(socket));
-    if (options.mode === 'run') await waitUntilReady(service, () => isHealthy(plan.healthPort));
+    await waitUntilReady(service, options.mode === 'agent' ? () => isServing(plan.names.port) : () => answers(socket));
+    if (options.mode === 'run') await waitUntilReady(service, () => isServing(plan.names.port));
   };
   try { await start(); } catch (e) { await plan.remove(); throw e; }
   const command = (...args: readonly string[]): Promise<string> => shell(process.execPath, [bundle, ...args, ...plan.flags]);
@@ -78,10 +80,10 @@ export async function startNodelet(options: NodeletOptions): Promise<Nodelet> {
 async function prepare(options: NodeletOptions) {
   const place = await privateDir('e2e-nlt');
   const { dir, id } = place;
-  const [port = 0, healthPort = 0] = await freePorts(2);
+  const [port = 0] = await freePorts(1);
   const names = {
     nodeName: options.nodeName ?? `e2e-${id}`, root: path.join(dir, 'root'), state: path.join(dir, 'state'), podsDir: path.join(dir, 'pods'),
-    podLogsDir: path.join(dir, 'logs'), certsDir: path.join(dir, 'certs.d'), configFile: path.join(dir, 'config.yaml'), cgroupRoot: `e2e-${id}`, port,
+    podLogsDir: path.join(dir, 'logs'), certsDir: path.join(dir, 'certs.d'), configFile: path.join(dir, 'config.yaml'), cgroupRoot: `/e2e-${id}`, port,
   };
   const bridge = `nlt${id}`;
   for (const each of [names.podsDir, names.certsDir, path.join(dir, 'cni/net.d')]) await mkdir(each, { recursive: true });
@@ -92,7 +94,8 @@ async function prepare(options: NodeletOptions) {
   }
   const socket = options.mode === 'agent' ? options.criSocket ?? '' : path.join(dir, 'cri.sock');
   if (options.mode === 'agent' && !existsSync(socket)) throw new Error('mode agent needs criSocket, the socket of a running CRI server');
-  await writeFile(names.configFile, JSON.stringify(configuration(options, { dir, socket, healthPort, ...names }), undefined, 1));
+  const kubeconfig = await options.cluster?.nodeKubeconfig(names.nodeName);
+  await writeFile(names.configFile, JSON.stringify(configuration(options, { dir, socket, bridge, kubeconfig, ...names }), undefined, 1));
   const flags = ['--config', names.configFile];
   const service: Service = { name: 'nodelet', dir, program: process.execPath, args: [bundle, options.mode, ...flags], ephemeral: true, env: options.env ?? {} };
   const remove = async (): Promise<void> => {
@@ -100,32 +103,35 @@ async function prepare(options: NodeletOptions) {
     await deleteInterface(bridge);
     await removeWithMounts(dir);
   };
-  return { dir, names, socket, service, flags, healthPort, remove };
+  return { dir, names, socket, service, flags, remove };
 }
 
 interface Private {
   readonly dir: string; readonly socket: string; readonly root: string; readonly state: string; readonly podsDir: string; readonly podLogsDir: string;
-  readonly certsDir: string; readonly nodeName: string; readonly cgroupRoot: string; readonly port: number; readonly healthPort: number;
+  readonly certsDir: string; readonly nodeName: string; readonly cgroupRoot: string; readonly port: number; readonly bridge: string; readonly kubeconfig: string | undefined;
 }
 
 /** The configuration file (YAML takes JSON). */
 function configuration(options: NodeletOptions, own: Private): object {
-  return {
-    log: { level: 'debug' },
-    cri: {
-      root: own.root, state: own.state, socket: own.socket, registryHosts: own.certsDir,
-      cniConf: path.join(own.dir, 'cni/net.d'), cniBin: [cniBinDir()], ...options.config,
-    },
-    agent: {
-      root: own.root, runtimeEndpoint: own.socket, nodeName: own.nodeName, staticPods: own.podsDir, podLogs: own.podLogsDir,
-      cgroupRoot: own.cgroupRoot, port: own.port, healthPort: own.healthPort, address: '127.0.0.1',
-      ...(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig }), ...options.agentConfig,
-    },
+  const { cluster, runtime, mode } = options;
+  const cri = {
+    rootDir: own.root, stateDir: own.state, socket: own.socket, certsDir: own.certsDir, ...(runtime === undefined ? {} : { defaultRuntime: runtime }),
+    cni: { confDir: path.join(own.dir, 'cni/net.d'), binDirs: [cniBinDir()], bridge: own.bridge }, ...options.config,
   };
+  const agent = {
+    root: own.root, containerRuntimeEndpoint: `unix://${own.socket}`, nodeName: own.nodeName, staticPodPath: own.podsDir, podLogsDir: own.podLogsDir,
+    containerLogsDir: path.join(own.dir, 'container-logs'), cgroupRoot: own.cgroupRoot, address: '127.0.0.1', port: own.port, nodeIP: '127.0.0.1',
+    ...(cluster === undefined ? {} : { kubeconfig: own.kubeconfig, clientCAFile: cluster.caFile }), ...options.agentConfig,
+  };
+  return { log: { level: 'debug' }, ...(mode === 'agent' ? {} : { cri }), ...(mode === 'cri' ? {} : { agent }) };
 }
 
-async function isHealthy(port: number): Promise<boolean> {
-  try { return (await fetch(`http://127.0.0.1:${port}/healthz`, { signal: AbortSignal.timeout(2000) })).ok; } catch { return false; }
+/** True when the agent's HTTPS server answers anything: without a client certificate that is a refusal. */
+async function isServing(port: number): Promise<boolean> {
+  return await new Promise((resolve) => {
+    const call = request(`https://127.0.0.1:${port}/healthz`, { rejectUnauthorized: false, timeout: 2000 }, (answer) => { answer.resume(); resolve(true); });
+    call.once('error', () => { resolve(false); }).once('timeout', () => { call.destroy(); resolve(false); }).end();
+  });
 }
 
 /** For tests of the two pairings: everything a foreign CRI server still holds of us goes by the CRI. */
