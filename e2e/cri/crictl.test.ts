@@ -110,8 +110,9 @@ async function checkStats(crictl: Crictl, id: string): Promise<void> {
   assert.equal(stats[0]?.attributes.id, id);
   assert.ok(Number(stats[0].memory.workingSetBytes.value) > 0, 'memory is counted');
   assert.ok(Number(stats[0].cpu.usageCoreNanoSeconds.value) > 0, 'cpu time is counted');
-  const fs = await crictl.json<{ status: { imageFilesystems: { usedBytes: { value: string } }[] } }>(['imagefsinfo']);
-  assert.ok(Number(fs.status.imageFilesystems[0]?.usedBytes.value) > 0, 'the image file system is used');
+  interface FsInfo { status: { imageFilesystems: { usedBytes: { value: string } }[] } }
+  await eventually('the image file system is used (containerd counts every ten seconds)', () => crictl.json<FsInfo>(['imagefsinfo']),
+    ({ status }) => Number(status.imageFilesystems[0]?.usedBytes.value) > 0);
 }
 
 test('a container that ends by itself keeps its exit code, and rmp -f takes everything with it', needs(...criNeeds()), () => withCri(async (crictl, cri) => {

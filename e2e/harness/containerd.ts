@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { logFile, runningPid, startService, stopService, waitUntilReady, killService, type Service } from '../../hack/cluster/processes.ts';
 import type { CriOptions, CriServer } from './cri-server.ts';
-import { bridgeConflist, deleteInterface, freeSubnet, privateDir, removeWithMounts } from './private.ts';
+import { bridgeConflist, cgroupHierarchies, deleteInterface, freeSubnet, keepFoldersAsTheyAre, privateDir, removeWithMounts } from './private.ts';
 import { crictlFor, output, shell } from './shell.ts';
 import { cniBinDir, judge, systemProgram } from './tools.ts';
 
@@ -15,6 +15,8 @@ export interface ContainerdOptions extends CriOptions {
 
 /** Starts containerd and returns when it answers. With `runtime: 'crun'` it runs where only cgroup v1 is seen: crun refuses hybrid machines. */
 export async function startContainerd(options: ContainerdOptions = {}): Promise<CriServer> {
+  // pods without a cgroup parent go to /k8s.io; the shim and the CNI library have fixed folders
+  const putBack = keepFoldersAsTheyAre(['/run/containerd', '/run/containerd/runc', '/var/lib/cni', '/var/lib/cni/results', ...cgroupHierarchies().map((each) => path.join(each, 'k8s.io'))]);
   const place = await privateDir('e2e-ctd');
   const { dir } = place;
   const bridge = `ctd${place.id}`;
@@ -41,6 +43,7 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
       await stopService(service);
       await deleteInterface(bridge);
       await removeWithMounts(dir);
+      putBack();
     },
   };
 }

@@ -3,13 +3,13 @@
  *
  * It writes host-wide sysctls and has hard-coded paths (/var/lib/kubelet/device-plugins, /var/log/containers): both are put back as they were.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Cluster } from '../../hack/cluster/control-plane.ts';
 import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../../hack/cluster/processes.ts';
 import { eventually } from './eventually.ts';
-import { freePorts, privateDir, removeWithMounts } from './private.ts';
+import { cgroupHierarchies, freePorts, privateDir, removeEmptyFolders, removeWithMounts } from './private.ts';
 import { kubectlFor } from './shell.ts';
 import { judge } from './tools.ts';
 
@@ -115,12 +115,9 @@ async function tree(dir: string): Promise<string[]> {
   return [dir, ...(await readdir(dir, { recursive: true })).map((each) => path.join(dir, each)).sort()];
 }
 
-const hierarchies = (): string[] => readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
-  .filter((line) => / - cgroup2? /.test(line)).map((line) => line.split(' ')[4] ?? '');
-
 /** The kubelet wants its cgroup root to exist in every hierarchy, and cpuset groups to be filled. */
 function makeGroups(name: string): void {
-  for (const hierarchy of hierarchies()) {
+  for (const hierarchy of cgroupHierarchies()) {
     const group = path.join(hierarchy, name);
     mkdirSync(group, { recursive: true });
     for (const file of ['cpuset.cpus', 'cpuset.mems']) {
@@ -132,11 +129,5 @@ function makeGroups(name: string): void {
 
 /** Groups are empty by then: rmdir, deepest first. */
 function removeGroups(name: string): void {
-  for (const hierarchy of hierarchies()) removeGroup(path.join(hierarchy, name));
-}
-
-function removeGroup(group: string): void {
-  if (!existsSync(group)) return;
-  for (const each of readdirSync(group, { withFileTypes: true })) if (each.isDirectory()) removeGroup(path.join(group, each.name));
-  rmdirSync(group);
+  for (const hierarchy of cgroupHierarchies()) removeEmptyFolders(path.join(hierarchy, name));
 }

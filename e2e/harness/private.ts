@@ -1,8 +1,9 @@
 /** What one test has for itself: a folder, free ports, a subnet, names. */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import path from 'node:path';
 import { findSystemProgram } from './tools.ts';
 import { shell } from './shell.ts';
 
@@ -62,3 +63,20 @@ export async function deleteInterface(name: string): Promise<void> {
   if (ip === undefined || !readFileSync('/proc/self/net/dev', 'utf8').includes(`${name}:`)) return;
   await shell(ip, ['link', 'delete', name]);
 }
+
+/** Some programs make folders and cgroups at fixed places. Returns what removes those that were not there before, if they are empty by then. */
+export function keepFoldersAsTheyAre(folders: readonly string[]): () => void {
+  const absent = folders.filter((each) => !existsSync(each));
+  return () => { for (const each of absent) removeEmptyFolders(each); };
+}
+
+/** rmdir of the folder and all below it, which is how cgroups go too. Throws ENOTEMPTY when there is a file. */
+export function removeEmptyFolders(dir: string): void {
+  if (!existsSync(dir)) return;
+  for (const each of readdirSync(dir, { withFileTypes: true })) if (each.isDirectory()) removeEmptyFolders(path.join(dir, each.name));
+  rmdirSync(dir);
+}
+
+/** The mount points of all cgroup hierarchies, v1 and v2. */
+export const cgroupHierarchies = (): string[] => readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
+  .filter((line) => / - cgroup2? /.test(line)).map((line) => line.split(' ')[4] ?? '');

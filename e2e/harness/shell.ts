@@ -42,7 +42,7 @@ const words = (program: string, args: readonly string[]): string => [path.basena
 export interface Prompt {
   /** Stdout as text; throws when the command fails. */
   run(args: readonly string[], options?: RunOptions): Promise<string>;
-  /** Adds `-o json` and parses. T is what the caller knows of the shape. */
+  /** Adds `-o json` after the subcommand and parses. T is what the caller knows of the shape. */
   json<T>(args: readonly string[], options?: RunOptions): Promise<T>;
   /** For commands that may fail. */
   output(args: readonly string[], options?: RunOptions): Promise<Output>;
@@ -52,7 +52,8 @@ const prompt = (program: string, always: readonly string[], env: RunOptions['env
   const withEnv = (options: RunOptions = {}): RunOptions => ({ ...options, env: { ...env, ...options.env } });
   return {
     run: (args, options) => shell(program, [...always, ...args], withEnv(options)),
-    json: async <T>(args: readonly string[], options?: RunOptions) => JSON.parse(await shell(program, [...always, ...args, '-o', 'json'], withEnv(options))) as T,
+    json: async <T>([subcommand = '', ...args]: readonly string[], options?: RunOptions) => // crictl takes flags only before arguments
+      JSON.parse(await shell(program, [...always, subcommand, '-o', 'json', ...args], withEnv(options))) as T,
     output: (args, options) => output(program, [...always, ...args], withEnv(options)),
   };
 };
