@@ -1,15 +1,16 @@
 /**
  * The stock kubelet 1.37 on somebody's CRI server, for the pairing tests.
  *
- * It writes host-wide sysctls and has hard-coded paths (/var/lib/kubelet/device-plugins, /var/log/containers): both are put back as they were.
+ * It writes host-wide sysctls, iptables chains and hard-coded paths (/var/lib/kubelet/device-plugins, /var/log/containers): keep-host.ts puts them back.
  */
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Cluster } from '../../hack/cluster/control-plane.ts';
 import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../../hack/cluster/processes.ts';
 import { eventually } from './eventually.ts';
-import { cgroupHierarchies, freePorts, privateDir, removeEmptyFolders, removeWithMounts } from './private.ts';
+import { keepHostAsItIs } from './keep-host.ts';
+import { cgroupHierarchies, freePorts, hostAddress, privateDir, removeEmptyFolders, removeWithMounts } from './private.ts';
 import { kubectlFor } from './shell.ts';
 import { judge } from './tools.ts';
 
@@ -34,10 +35,6 @@ export interface Kubelet extends AsyncDisposable {
   kill(): Promise<void>;
   start(): Promise<void>;
 }
-
-/** The kubelet sets these (protectKernelDefaults: false); no namespace holds them. */
-const tunables = ['vm/overcommit_memory', 'vm/panic_on_oom', 'kernel/panic', 'kernel/panic_on_oops', 'kernel/keys/root_maxkeys', 'kernel/keys/root_maxbytes'];
-const hardCoded = ['/var/lib/kubelet', '/var/log/containers'];
 
 /** Starts it and returns when its Node is Ready. Disposing deletes its pods and its Node first. */
 export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
@@ -83,7 +80,7 @@ async function prepare(options: KubeletOptions, own: Own): Promise<Service> {
   for (const each of [own.podsDir, own.podLogsDir, path.join(own.dir, 'kubelet')]) await mkdir(each, { recursive: true });
   await writeFile(path.join(own.dir, 'kubelet.yaml'), JSON.stringify({
     apiVersion: 'kubelet.config.k8s.io/v1beta1', kind: 'KubeletConfiguration',
-    address: '127.0.0.1', port, readOnlyPort: 0, healthzBindAddress: '127.0.0.1', healthzPort: healthPort,
+    address: hostAddress(), port, readOnlyPort: 0, healthzBindAddress: '127.0.0.1', healthzPort: healthPort,
     authentication: { anonymous: { enabled: false }, webhook: { enabled: true }, x509: { clientCAFile: cluster.caFile } }, authorization: { mode: 'Webhook' },
     failCgroupV1: false, failSwapOn: false, cgroupDriver: 'cgroupfs', cgroupRoot: own.cgroupRoot, cgroupsPerQOS: true, enforceNodeAllocatable: ['pods'],
     containerRuntimeEndpoint: `unix://${criSocket}`, clusterDomain: 'cluster.local', clusterDNS: ['10.96.0.10'], resolvConf: '/etc/resolv.conf',
@@ -92,27 +89,9 @@ async function prepare(options: KubeletOptions, own: Own): Promise<Service> {
   const kubeconfig = await cluster.nodeKubeconfig(own.nodeName);
   const args = [
     '--config', path.join(own.dir, 'kubelet.yaml'), '--kubeconfig', kubeconfig, '--cert-dir', path.join(own.dir, 'pki'),
-    '--root-dir', path.join(own.dir, 'kubelet'), '--hostname-override', own.nodeName, '--node-ip', '127.0.0.1',
+    '--root-dir', path.join(own.dir, 'kubelet'), '--hostname-override', own.nodeName, '--node-ip', hostAddress(),
   ];
   return { name: 'kubelet', dir: own.dir, program: judge('kubelet'), args, ephemeral: true };
-}
-
-/** Returns what puts the sysctls and the hard-coded folders back. */
-async function keepHostAsItIs(): Promise<() => Promise<void>> {
-  const values = tunables.map((name) => `/proc/sys/${name}`).filter((file) => existsSync(file)).map((file) => [file, readFileSync(file, 'utf8')] as const);
-  const before = await Promise.all(hardCoded.map(async (dir) => [dir, await tree(dir)] as const));
-  return async () => {
-    for (const [file, value] of values) if (readFileSync(file, 'utf8') !== value) writeFileSync(file, value);
-    for (const [dir, known] of before) {
-      for (const each of (await tree(dir)).filter((file) => !known.includes(file)).reverse()) await rm(each, { force: true, recursive: false }).catch(() => { rmdirSync(each); });
-    }
-  };
-}
-
-/** The folder and all below it, parents first; nothing when it is not there. */
-async function tree(dir: string): Promise<string[]> {
-  if (!existsSync(dir)) return [];
-  return [dir, ...(await readdir(dir, { recursive: true })).map((each) => path.join(dir, each)).sort()];
 }
 
 /** The kubelet wants its cgroup root to exist in every hierarchy, and cpuset groups to be filled. */

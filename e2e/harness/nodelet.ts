@@ -7,7 +7,7 @@ import type { Cluster } from '../../hack/cluster/control-plane.ts';
 import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../../hack/cluster/processes.ts';
 import { answers, removeAllPods } from './containerd.ts';
 import type { CriOptions, CriServer } from './cri-server.ts';
-import { bridgeConflist, deleteInterface, freePorts, freeSubnet, privateDir, removeWithMounts } from './private.ts';
+import { bridgeConflist, deleteInterface, freePorts, freeSubnet, hostAddress, privateDir, removeWithMounts } from './private.ts';
 import { output, shell } from './shell.ts';
 import { bundle, cniBinDir, findSystemProgram } from './tools.ts';
 
@@ -37,7 +37,7 @@ export interface Nodelet extends CriServer {
   /** Container logs, as /var/log/pods. */
   readonly podLogsDir: string;
   readonly configFile: string;
-  /** The agent's HTTPS port on 127.0.0.1. */
+  /** The agent's HTTPS port, on `hostAddress()`. */
   readonly port: number;
   /** Parent of all cgroups of this node's pods, e.g. /e2e-ab12cd. */
   readonly cgroupRoot: string;
@@ -120,7 +120,7 @@ function configuration(options: NodeletOptions, own: Private): object {
   };
   const agent = {
     root: own.root, containerRuntimeEndpoint: `unix://${own.socket}`, nodeName: own.nodeName, staticPodPath: own.podsDir, podLogsDir: own.podLogsDir,
-    containerLogsDir: path.join(own.dir, 'container-logs'), cgroupRoot: own.cgroupRoot, address: '127.0.0.1', port: own.port, nodeIP: '127.0.0.1',
+    containerLogsDir: path.join(own.dir, 'container-logs'), cgroupRoot: own.cgroupRoot, address: hostAddress(), port: own.port, nodeIP: hostAddress(),
     ...(cluster === undefined ? {} : { kubeconfig: own.kubeconfig, clientCAFile: cluster.caFile }), ...options.agentConfig,
   };
   return { log: { level: 'debug' }, ...(mode === 'agent' ? {} : { cri }), ...(mode === 'cri' ? {} : { agent }) };
@@ -129,7 +129,7 @@ function configuration(options: NodeletOptions, own: Private): object {
 /** True when the agent's HTTPS server answers anything: without a client certificate that is a refusal. */
 async function isServing(port: number): Promise<boolean> {
   return await new Promise((resolve) => {
-    const call = request(`https://127.0.0.1:${port}/healthz`, { rejectUnauthorized: false, timeout: 2000 }, (answer) => { answer.resume(); resolve(true); });
+    const call = request(`https://${hostAddress()}:${port}/healthz`, { rejectUnauthorized: false, timeout: 2000 }, (answer) => { answer.resume(); resolve(true); });
     call.once('error', () => { resolve(false); }).once('timeout', () => { call.destroy(); resolve(false); }).end();
   });
 }

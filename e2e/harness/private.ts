@@ -1,7 +1,7 @@
 /** What one test has for itself: a folder, free ports, a subnet, names. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer, type AddressInfo, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import path from 'node:path';
 import { findSystemProgram } from './tools.ts';
@@ -26,16 +26,26 @@ export async function removeWithMounts(dir: string): Promise<void> {
 /** mountinfo writes space, tab, newline and backslash as octal. */
 const unescapePoint = (text: string): string => text.replaceAll(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
+async function listen(port: number): Promise<Server> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => { server.once('error', reject).listen(port, '127.0.0.1', resolve); });
+  return server;
+}
+const close = (server: Server): Promise<void> => new Promise((resolve) => { server.close(() => { resolve(); }); });
+
 /** Ports of 127.0.0.1 that were free a moment ago. */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(Array.from({ length: count }, async () => {
-    const server = createServer();
-    await new Promise<void>((resolve, reject) => { server.once('error', reject).listen(0, '127.0.0.1', resolve); });
-    return server;
-  }));
+  const servers = await Promise.all(Array.from({ length: count }, () => listen(0)));
   const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => { server.close(resolve); })));
+  await Promise.all(servers.map(close));
   return ports;
+}
+
+export async function arePortsFree(ports: readonly number[]): Promise<boolean> {
+  const tries = await Promise.allSettled(ports.map((port) => listen(port)));
+  const open = tries.filter((each) => each.status === 'fulfilled');
+  await Promise.all(open.map((each) => close(each.value)));
+  return open.length === ports.length;
 }
 
 /** A /24 of 10.160.0.0/11 which no interface of this machine is in. */
@@ -45,6 +55,13 @@ export function freeSubnet(): string {
     const net = `10.${160 + Math.floor(Math.random() * 32)}.${Math.floor(Math.random() * 256)}`;
     if (!used.has(net)) return `${net}.0/24`;
   }
+}
+
+/** An address of this machine for nodes: the kubelet refuses loopback. */
+export function hostAddress(): string {
+  const found = Object.values(networkInterfaces()).flat().find((each) => each !== undefined && !each.internal && each.family === 'IPv4');
+  if (found === undefined) throw new Error('this machine has no IPv4 address besides loopback, and a node needs one');
+  return found.address;
 }
 
 /** A bridge configuration as a user would write it; bridge and IPAM folder are the test's own. */
