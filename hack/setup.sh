@@ -8,8 +8,8 @@ give_up() { printf 'nodelet: %s\n' "$*" >&2; exit 1; }
 has_program() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
 has_cni_plugin() { [ -x "/opt/cni/bin/$1" ] || [ -x "/usr/lib/cni/$1" ]; }
 
-# is_busybox_static: BusyBox without a dynamic loader, which is what an image made of it alone needs.
-is_static() { [ -x "$1" ] && ! grep -q 'ld-linux' "$1"; }
+# is_static: a program without a dynamic loader, which is what an image made of it alone needs. (The loader's name proves nothing: static glibc holds it too.)
+is_static() { [ -x "$1" ] && ! ldd "$1" >/dev/null 2>&1; }
 
 # runtime_packages: the Debian packages whose programs are not here yet. Asked by program, so a runc or a plugin from elsewhere counts.
 runtime_packages() {
