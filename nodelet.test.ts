@@ -55,6 +55,8 @@ const badCommands: [string, string[], RegExp][] = [
   ['an unknown flag', ['run', '--frob'], /^nodelet: Unknown option '--frob'; see nodelet help$/],
   ['a flag without its value', ['run', '--root'], /--root.*argument missing/],
   ['an argument too many', ['run', 'now'], /^nodelet: run: takes no argument, but got now$/],
+  ['an image command without its image', ['image', 'rm'], /^nodelet: image rm: which image\?$/],
+  ['an unknown image command', ['image', 'frob'], /^nodelet: image: expects ls, import or rm, not frob$/],
   ['a log level that is none', ['config', 'check', '--log-level', 'loud'], /log\.level: must be one of .*"loud"$/],
   ['a configuration file that is not there', ['run', '--config', '/nowhere/c.yaml'], /^nodelet: \/nowhere\/c\.yaml: cannot be read/],
 ];

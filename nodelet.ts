@@ -6,6 +6,7 @@ import { parseDocument } from 'yaml';
 import type { Ctx } from '#host/ctx.ts';
 import { explain, Fault, isFault } from '#host/fault.ts';
 import { createLog, type LogLevel } from '#host/log.ts';
+import type { Images } from './cri/image/images.ts';
 
 const defaultConfigFile = '/etc/nodelet/config.yaml';
 const logLevels: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'silent'];
@@ -30,7 +31,7 @@ const usage = `nodelet turns this Linux host into a Kubernetes node.
   nodelet cri             only the CRI server, for a kubelet, crictl or \`nodelet agent\`
   nodelet agent           only the agent, on any CRI server
   nodelet image ls        the images on this node
-  nodelet image import PATH…   load OCI layouts or docker archives (tar or directory)
+  nodelet image import PATH…   load OCI layouts or docker archives (tar or directory); --name NAME for one that has no name
   nodelet image rm IMAGE…      remove images by name or id
   nodelet wipe            remove everything nodelet made on this machine: containers, mounts, networks, images, directories
   nodelet config check    read the configuration and say what is wrong with it
@@ -121,6 +122,8 @@ function loadSettings(flags: Flags): Settings {
   return { raw, source, level: level as LogLevel };
 }
 
+type Command = (flags: Flags, args: readonly string[]) => Promise<number> | number;
+
 type Half = 'cri' | 'agent';
 interface Stoppable {
   stop(): Promise<void>;
@@ -194,6 +197,58 @@ async function checkConfig(flags: Flags): Promise<number> {
   return 0;
 }
 
+/** `work` with the images of the configured root. A running daemon notices what changes there by itself. */
+async function withImages(flags: Flags, work: (ctx: Ctx, images: Images) => Promise<void>): Promise<number> {
+  const settings = loadSettings(flags);
+  const { rootDir, stateDir, certsDir } = (await import('./cri/config.ts')).parseCriConfig(settings.raw['cri'], settings.source);
+  const { criPaths } = await import('./cri/state/paths.ts');
+  const { Images } = await import('./cri/image/images.ts');
+  const stopping = new AbortController();
+  const ctx: Ctx = { signal: stopping.signal, log: createLog({ level: flags['log-level'] === undefined ? 'warn' : settings.level }) };
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stopping.abort(new Fault('canceled', `stopped by ${name}`)));
+  const { imagesDir, layersDir } = criPaths({ rootDir, stateDir });
+  const images = await Images.open(ctx, { imagesDir, layersDir, certsDir });
+  try {
+    await work(ctx, images);
+    return 0;
+  } finally {
+    await images.close();
+  }
+}
+
+const imageCommands: Readonly<Record<string, (ctx: Ctx, images: Images, args: readonly string[], flags: Flags) => Promise<void>>> = {
+  ls: async (_ctx, images) => {
+    const rows = images.records().flatMap(({ id, repoTags, repoDigests, sizeBytes }) =>
+      (repoTags.length > 0 ? repoTags : [repoDigests[0] ?? '<none>']).map((name) => [name, id.slice(7, 19), `${(sizeBytes / 1e6).toFixed(1)} MB`]));
+    const table = [['IMAGE', 'ID', 'SIZE'], ...rows.toSorted()];
+    const width = Math.max(...table.map(([name = '']) => name.length));
+    for (const [name = '', id = '', size = ''] of table) console.log(`${name.padEnd(width)}  ${id.padEnd(12)}  ${size.padStart(9)}`.trimEnd());
+  },
+  import: async (ctx, images, paths, flags) => {
+    const name = flags['name'];
+    for (const path of paths) {
+      const records = await images.import(ctx, resolve(path), typeof name === 'string' ? { name } : {});
+      for (const { id, repoTags } of records) console.log(`${repoTags.join(' ') || '<none>'}  ${id}`);
+    }
+  },
+  rm: async (ctx, images, refs) => {
+    for (const ref of refs) {
+      const found = images.find(ref);
+      if (found === undefined) throw new Fault('not-found', `image rm: there is no image ${ref}`);
+      await images.remove(ctx, ref);
+      console.log(found.id);
+    }
+  },
+};
+
+const image: Command = (flags, [name = '', ...args]) => {
+  const work = imageCommands[name];
+  if (work === undefined) throw new Fault('invalid', `image: expects ls, import or rm${name === '' ? '' : `, not ${name}`}`);
+  if (name === 'ls' && args.length > 0) throw new Fault('invalid', `image ls: takes no argument, but got ${args.join(' ')}`);
+  if (name !== 'ls' && args.length === 0) throw new Fault('invalid', `image ${name}: ${name === 'rm' ? 'which image?' : 'which path? An OCI layout or a docker archive, as a directory or a tar'}`);
+  return withImages(flags, (ctx, images) => work(ctx, images, args, flags));
+};
+
 const config = (flags: Flags, args: readonly string[]): Promise<number> | number => {
   if (args[0] === 'check' && args.length === 1) return checkConfig(flags);
   if (args[0] !== 'default' || args.length !== 1) throw new Fault('invalid', `config: expects check or default${args.length === 0 ? '' : `, not ${args.join(' ')}`}`);
@@ -201,7 +256,6 @@ const config = (flags: Flags, args: readonly string[]): Promise<number> | number
   return 0;
 };
 
-type Command = (flags: Flags, args: readonly string[]) => Promise<number> | number;
 const without = (name: string, command: (flags: Flags) => Promise<number> | number): Command => (flags, args) => {
   if (args.length > 0) throw new Fault('invalid', `${name}: takes no argument, but got ${args.join(' ')}`);
   return command(flags);
@@ -211,6 +265,7 @@ const commands: Readonly<Record<string, Command>> = {
   run: without('run', (flags) => runDaemon(flags, ['cri', 'agent'])),
   cri: without('cri', (flags) => runDaemon(flags, ['cri'])),
   agent: without('agent', (flags) => runDaemon(flags, ['agent'])),
+  image,
   config,
   version: without('version', () => (console.log(`nodelet ${version()} (Node ${process.versions.node})`), 0)),
   help: () => (process.stdout.write(usage), 0),
@@ -218,7 +273,7 @@ const commands: Readonly<Record<string, Command>> = {
 
 const options: ParseArgsOptionsConfig = {
   config: { type: 'string' }, ...Object.fromEntries(Object.keys(overrides).map((name) => [name, { type: 'string' } as const])),
-  force: { type: 'boolean' }, help: { type: 'boolean', short: 'h' }, version: { type: 'boolean' },
+  name: { type: 'string' }, help: { type: 'boolean', short: 'h' }, version: { type: 'boolean' },
 };
 
 /** What the process exits with. Everything that can go wrong becomes one line on stderr. */

@@ -44,7 +44,7 @@ const sources = new Map<string, Source>(paths.map((path) => {
 
 const topOf = (path: string): string => path.split('/')[0] ?? '';
 const owner = <T>(table: Readonly<Record<string, T>>, path: string): string | undefined => {
-  for (let at = path; at !== '.'; at = dirname(at)) if (at in table) return at;
+  for (let at = path.replace(/(\.root)?\.test\.ts$/, '.ts'); at !== '.'; at = dirname(at)) if (at in table) return at;
   return undefined;
 };
 const startsWithAny = (path: string, beginnings: readonly string[]): boolean => beginnings.some((each) => path.startsWith(each));
@@ -69,10 +69,10 @@ function checkDoor(source: Source, found: Import): void {
 }
 
 /** The files that carry out subcommands: nodelet.ts wires the halves together and may name only these. */
-const entrances = /^(cri|agent)\/(daemon|config|wipe)\.ts$|^cri\/image\//;
+const entrances = /^(cri|agent)\/(daemon|config|wipe)\.ts$|^cri\/(image\/images|state\/paths)\.ts$/;
 /** End-to-end tests see the program only from outside, but share the scripts that build the judges and start a cluster. */
 const mayEnter = (path: string, target: string): boolean =>
-  path.startsWith('nodelet.') ? entrances.test(target) : topOf(path) === 'e2e' && topOf(target) === 'hack';
+  path.startsWith('nodelet.') ? entrances.test(target) || target === 'nodelet.ts' : topOf(path) === 'e2e' && topOf(target) === 'hack';
 
 function checkImport(source: Source, found: Import): void {
   const { path } = source;
