@@ -174,7 +174,14 @@ function watchEvent<T>(line: string, what: string): WatchEvent<T> {
 async function textOf(body: Readable): Promise<string> {
   const chunks: Buffer[] = [];
   for await (const chunk of body) chunks.push(chunk as Buffer);
+  assertWhole(body);
   return Buffer.concat(chunks).toString('utf8');
+}
+
+/** Node ends an HTTP/2 stream without an error when the connection breaks under it. */
+function assertWhole(body: Readable): void {
+  const { aborted, rstCode } = body as Readable & { aborted?: boolean; rstCode?: number };
+  if (aborted === true || (rstCode !== undefined && rstCode !== 0)) throw new Fault('unavailable', 'the connection broke off in the middle of the answer');
 }
 
 async function* lines(body: Readable): AsyncGenerator<string> {
@@ -190,4 +197,5 @@ async function* lines(body: Readable): AsyncGenerator<string> {
     rest = complete.pop() ?? '';
     for (const line of complete) if (line.trim() !== '') yield line;
   }
+  assertWhole(body);
 }

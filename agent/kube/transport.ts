@@ -51,11 +51,13 @@ export class Transport {
     signal.throwIfAborted();
     if (this.#closed) throw new Fault('unavailable', 'the API client was closed');
     const credentials = await this.#access.credentials();
+    signal.throwIfAborted();
     const withAuth = { ...request, headers: { ...request.headers, ...credentials.headers } };
     if (this.#access.server.protocol === 'http:' || credentials.agent !== undefined) return this.#openHttp1(signal, withAuth, credentials);
     for (let attempt = 1; ; attempt++) {
       const session = await raceAbort(signal, this.#session(credentials));
       if (session === 'http/1.1') return this.#openHttp1(signal, withAuth, credentials);
+      signal.throwIfAborted(); // an abort before the listener is attached would be missed
       try {
         return await openStream(session, signal, withAuth, this.#access.server);
       } catch (error) {
@@ -203,6 +205,7 @@ function isSafeToRepeat(error: unknown, method: string): boolean {
 function raceAbort<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   const abort = (): void => reject(signal.reason);
+  if (signal.aborted) abort();
   signal.addEventListener('abort', abort, { once: true });
   work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
   return promise;
