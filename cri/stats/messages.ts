@@ -1,0 +1,67 @@
+/** Numbers of a control group as CRI messages. Pure. */
+import { type CpuUsage, type IoUsage, MemoryUsage, type PsiStats, type SwapUsage, type UInt64Value } from '#cri-api';
+import type { CpuUsage as CpuNumbers, MemoryUsage as MemoryNumbers, Pressure, PressureLine, SwapUsage as SwapNumbers } from '#host/cgroup-types.ts';
+
+export interface GroupNumbers {
+  readonly cpu: CpuNumbers | undefined;
+  readonly nanoCores: bigint | undefined;
+  readonly memory: MemoryNumbers | undefined;
+  readonly swap: SwapNumbers | undefined;
+  readonly pressure: { readonly cpu: Pressure | undefined; readonly memory: Pressure | undefined; readonly io: Pressure | undefined };
+}
+
+/** A number that is known, as the CRI wraps it. */
+export const known = (value: number | bigint | undefined): UInt64Value | undefined => (value === undefined ? undefined : { value: BigInt(value) });
+
+export const cpuMessage = (numbers: GroupNumbers, timestamp: bigint): CpuUsage =>
+  ({ timestamp, usageCoreNanoSeconds: known(numbers.cpu?.usageNs), usageNanoCores: known(numbers.nanoCores), psi: psi(numbers.pressure.cpu) });
+
+export const ioMessage = (numbers: GroupNumbers, timestamp: bigint): IoUsage => ({ timestamp, psi: psi(numbers.pressure.io) });
+
+export function memoryMessage(numbers: GroupNumbers, timestamp: bigint): MemoryUsage {
+  const { memory } = numbers;
+  if (memory === undefined) return MemoryUsage.create({ timestamp });
+  // Without a limit nothing says how much is available (kubelet, cri_stats_provider.go).
+  const availableBytes = memory.limitBytes === undefined ? undefined : Math.max(0, memory.limitBytes - memory.workingSetBytes);
+  return {
+    timestamp,
+    workingSetBytes: known(memory.workingSetBytes),
+    availableBytes: known(availableBytes),
+    usageBytes: known(memory.usageBytes),
+    rssBytes: known(memory.rssBytes),
+    pageFaults: known(memory.pageFaults),
+    majorPageFaults: known(memory.majorPageFaults),
+    psi: psi(numbers.pressure.memory),
+  };
+}
+
+export function swapMessage(numbers: GroupNumbers, timestamp: bigint): SwapUsage {
+  const { swap } = numbers;
+  const availableBytes = swap?.limitBytes === undefined ? undefined : Math.max(0, swap.limitBytes - swap.usageBytes);
+  return { timestamp, swapAvailableBytes: known(availableBytes), swapUsageBytes: known(swap?.usageBytes) };
+}
+
+function psi(pressure: Pressure | undefined): PsiStats | undefined {
+  if (pressure === undefined) return undefined;
+  const line = ({ totalUs, avg10, avg60, avg300 }: PressureLine): NonNullable<PsiStats['Some']> => ({ Total: totalUs, Avg10: avg10, Avg60: avg60, Avg300: avg300 });
+  return { Some: line(pressure.some), Full: pressure.full === undefined ? undefined : line(pressure.full) };
+}
+
+export interface InterfaceCounters {
+  readonly name: string;
+  readonly rxBytes: bigint;
+  readonly rxErrors: bigint;
+  readonly txBytes: bigint;
+  readonly txErrors: bigint;
+}
+
+/** /proc/PID/net/dev (proc(5)) without `lo`. */
+export function parseNetDev(text: string): InterfaceCounters[] {
+  return text.split('\n').flatMap((line) => {
+    const match = /^\s*(\S+?):\s*(.*)$/.exec(line);
+    const [, name, numbers] = match ?? [];
+    if (name === undefined || numbers === undefined || name === 'lo') return [];
+    const [rxBytes, , rxErrors, , , , , , txBytes, , txErrors] = numbers.split(/\s+/).map((word) => BigInt(word));
+    return [{ name, rxBytes: rxBytes ?? 0n, rxErrors: rxErrors ?? 0n, txBytes: txBytes ?? 0n, txErrors: txErrors ?? 0n }];
+  });
+}
