@@ -2,17 +2,17 @@
  * Which OCI runtimes work on this machine: each candidate has to create a container in a scratch bundle. crun 1.8.1 refuses hybrid cgroups, others
  * lack a kernel feature; trying is the only test that is always right. The answer is kept until the program or the machine's boot changes.
  */
-import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomic } from '#host/atomic-file.ts';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { type Ctx, detached } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
-import { findProgram, run, runChecked } from '#host/exec.ts';
+import { findProgram, runChecked } from '#host/exec.ts';
 import { explain, Fault } from '#host/fault.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import { type CgroupDriver, cgroupPlace } from './cgroup-path.ts';
-import { deleteContainer, globalArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
+import { deleteContainer, makeDetached, type OciRuntime, runtimeEnv } from './runtime.ts';
 import type { OciSpec } from './spec-types.ts';
 
 export interface ProbeOptions {
@@ -135,18 +135,12 @@ async function tryCreate(ctx: Ctx, options: ProbeOptions, runtime: OciRuntime): 
     await writeFile(join(rootfs, 'true'), '#!/true\n');
     await chmod(join(rootfs, 'true'), 0o755);
     await writeFile(join(bundle, 'config.json'), JSON.stringify(trialSpec(place.cgroupsPath)));
-    const { exitCode, stderr } = await run(ctx, {
-      path: runtime.path,
-      args: [...globalArgs(trial), 'create', '--bundle', bundle, '--pid-file', join(bundle, 'pid'), id],
-      env: runtimeEnv,
-    });
-    if (exitCode !== 0) throw new Fault('precondition', stderr.toString('utf8').trim() || `create ended with status ${exitCode}`);
+    await makeDetached(ctx, trial, { verb: 'create', id, bundleDir: bundle, pidFile: join(bundle, 'pid'), logFile: join(bundle, 'log') });
   } finally {
     const undo = detached(ctx);
     await deleteContainer(undo, trial, id);
     await options.cgroups.remove(undo, place.cgroupPath);
     await removeTree(bundle);
-    await rm(trial.rootDir, { recursive: true, force: true });
   }
 }
 

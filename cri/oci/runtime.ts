@@ -2,9 +2,10 @@
  * An OCI runtime (crun, runc) as a program: its command line and what it answers. The argument lists are pure functions of the command line
  * contract in `runc.8.md` and `crun.1.md`, which agree in all that is used here.
  */
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Ctx, detached } from '#host/ctx.ts';
-import { CommandError, run, runChecked, type Command } from '#host/exec.ts';
+import { CommandError, run, runChecked, spawn, type Command } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import type { CgroupDriver } from './cgroup-path.ts';
 import type { OciState } from './spec-types.ts';
@@ -49,6 +50,34 @@ export async function startContainer(ctx: Ctx, runtime: OciRuntime, id: string):
   } catch (cause) {
     throw new Fault('internal', `${runtime.name} start: ${cause instanceof CommandError ? cause.stderr : 'failed'}`, cause);
   }
+}
+
+/**
+ * `create` or `run --detach`: the container's process keeps the descriptors that the runtime got, so it gets none of ours, and what the runtime
+ * has to say is read from `logFile`. Throws Fault 'internal' with it.
+ */
+export async function makeDetached(
+  ctx: Ctx,
+  runtime: OciRuntime,
+  order: { verb: 'create' | 'run'; id: string; bundleDir: string; pidFile: string; logFile: string },
+): Promise<void> {
+  const { verb, id, bundleDir, pidFile, logFile } = order;
+  const verbArgs = [verb, ...(verb === 'run' ? ['--detach'] : []), '--bundle', bundleDir, '--pid-file', pidFile, id];
+  const child = spawn({ path: runtime.path, args: [...globalArgs(runtime, logFile), ...verbArgs], env: runtimeEnv });
+  const limit = detached(ctx, commandTimeoutMs);
+  const kill = (): void => child.kill('SIGKILL');
+  limit.signal.addEventListener('abort', kill, { once: true });
+  const exitCode = await child.exited;
+  limit.signal.removeEventListener('abort', kill);
+  if (exitCode !== 0) throw new Fault('internal', `${runtime.name} ${verb}: ${await lastError(logFile, exitCode)}`);
+}
+
+/** runc's log is logfmt (`level=error msg="…"`), crun's plain text. */
+async function lastError(logFile: string, exitCode: number): Promise<string> {
+  const line = (await readFile(logFile, 'utf8').catch(() => '')).trim().split('\n').at(-1) ?? '';
+  const message = /\bmsg=("(?:[^"\\]|\\.)*")/.exec(line)?.[1];
+  if (message !== undefined) return JSON.parse(message) as string;
+  return line === '' ? `exit status ${exitCode}` : line;
 }
 
 /** Undefined when the runtime does not know the container. */

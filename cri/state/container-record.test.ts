@@ -7,7 +7,7 @@ import { asContainerId, asSandboxId } from './ids.ts';
 
 const process = { pid: 10, startTicks: 100 };
 const events = {
-  made: { type: 'made', atNs: 2n, process, monitor: { pid: 9, startTicks: 90 } },
+  made: { type: 'made', atNs: 2n, process, monitor: { pid: 9, startTicks: 90 }, user: { uid: 0, gid: 0, supplementalGroups: [] } },
   started: { type: 'started', atNs: 3n },
   exited: { type: 'exited', atNs: 4n, exitCode: 7, reason: 'Error', message: '' },
 } as const satisfies Record<string, ContainerEvent>;

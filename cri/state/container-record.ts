@@ -63,11 +63,10 @@ export interface ContainerRecord {
 }
 
 export type ContainerEvent =
-  | { readonly type: 'made'; readonly atNs: bigint; readonly process: ProcessId; readonly monitor: ProcessId }
+  | { readonly type: 'made'; readonly atNs: bigint; readonly process: ProcessId; readonly monitor: ProcessId; readonly user: ContainerUser }
   | { readonly type: 'started'; readonly atNs: bigint }
   | { readonly type: 'exited'; readonly atNs: bigint; readonly exitCode: number; readonly reason: string; readonly message: string }
-  | { readonly type: 'resources-updated'; readonly resources: LinuxContainerResources }
-  | { readonly type: 'user-resolved'; readonly user: ContainerUser };
+  | { readonly type: 'resources-updated'; readonly resources: LinuxContainerResources };
 
 /** The record after the event. An exit told twice changes nothing; an impossible transition is Fault internal. */
 export function nextContainer(record: ContainerRecord, event: ContainerEvent): ContainerRecord {
@@ -75,26 +74,28 @@ export function nextContainer(record: ContainerRecord, event: ContainerEvent): C
   switch (event.type) {
     case 'made':
       if (state.name !== 'making') throw illegal(record, event);
-      return { ...record, process: event.process, monitor: event.monitor, state: { name: 'created', createdAtNs: state.createdAtNs } };
+      return { ...record, process: event.process, monitor: event.monitor, user: event.user, state: { name: 'created', createdAtNs: state.createdAtNs } };
     case 'started':
       // A short-lived process may have been seen to exit before the runtime's `start` returned.
-      if (state.name === 'exited') return { ...record, state: { ...state, startedAtNs: state.startedAtNs === 0n ? event.atNs : state.startedAtNs } };
+      if (state.name === 'exited') return { ...record, state: { ...state, startedAtNs: state.startedAtNs === 0n ? earlier(event.atNs, state.finishedAtNs) : state.startedAtNs } };
       if (state.name !== 'created') throw illegal(record, event);
       return { ...record, state: { name: 'running', createdAtNs: state.createdAtNs, startedAtNs: event.atNs } };
     case 'exited': {
       if (state.name === 'exited') return record;
       const startedAtNs = state.name === 'running' ? state.startedAtNs : 0n;
-      const { atNs: finishedAtNs, exitCode, reason, message } = event;
+      const { exitCode, reason, message } = event;
+      // The end is told by the time of a file, which is a few milliseconds coarse.
+      const finishedAtNs = event.atNs < startedAtNs ? startedAtNs : event.atNs;
       return { ...record, state: { name: 'exited', createdAtNs: state.createdAtNs, startedAtNs, finishedAtNs, exitCode, reason, message } };
     }
     case 'resources-updated':
       return { ...record, resources: event.resources };
-    case 'user-resolved':
-      return { ...record, user: event.user };
     default:
       return event satisfies never;
   }
 }
+
+const earlier = (a: bigint, b: bigint): bigint => (a < b ? a : b);
 
 const illegal = (record: ContainerRecord, event: ContainerEvent): Fault =>
   new Fault('internal', `container ${record.id}: ${event.type} while ${record.state.name}`);

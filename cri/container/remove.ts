@@ -1,0 +1,24 @@
+/** RemoveContainer: kills it if it runs, and forgets it. Unknown is success (CRI api.proto: must be idempotent). */
+import { type Ctx, detached } from '#host/ctx.ts';
+import type { ContainerStore } from '../state/container-store.ts';
+import type { Flights } from '../state/flights.ts';
+import type { ContainerId } from '../state/ids.ts';
+import type { KeyedLock } from '../state/keyed-lock.ts';
+import { teardownContainer, type TeardownDeps } from './teardown.ts';
+
+export interface RemoveDeps extends TeardownDeps {
+  readonly containers: ContainerStore;
+  readonly lock: KeyedLock<ContainerId>;
+  readonly flights: Pick<Flights<ContainerId>, 'forget'>;
+}
+
+/** May run twice, also at once. After a failure the record is still there, and the next call goes on where this one ended. */
+export async function removeContainer(ctx: Ctx, deps: RemoveDeps, idOrPrefix: string): Promise<void> {
+  const found = deps.containers.find(idOrPrefix);
+  if (found === undefined) return;
+  using _ = await deps.lock.hold(found.id);
+  await teardownContainer(detached(ctx), deps, found.id);
+  await deps.containers.delete(found.id);
+  deps.flights.forget(found.name);
+  ctx.log.info({ container: found.id }, 'container removed');
+}

@@ -1,0 +1,59 @@
+/** ReopenContainerLog: after the kubelet has moved the log away, the monitor opens a new one at the old place. Synchronous (CRI api.proto). */
+import { watch } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { type Ctx, timedOut, withTimeout } from '#host/ctx.ts';
+import { isErrno } from '#host/errno.ts';
+import { Fault } from '#host/fault.ts';
+import { reopenMessage, writeControl } from '../oci/conmon.ts';
+import type { ContainerStore } from '../state/container-store.ts';
+
+export interface ReopenDeps {
+  readonly containers: Pick<ContainerStore, 'get'>;
+}
+
+const reopenTimeoutMs = 10_000;
+
+/** Returns when the file is there. Fault 'precondition' when the container does not run; no file is made then. */
+export async function reopenContainerLog(ctx: Ctx, deps: ReopenDeps, idOrPrefix: string): Promise<void> {
+  const record = deps.containers.get(idOrPrefix);
+  if (record.state.name !== 'running') throw new Fault('precondition', `container ${record.id} is not running`);
+  const { logPath } = record;
+  if (logPath === undefined) return;
+  const before = await inodeOf(logPath);
+  if (before !== undefined) {
+    // Nobody moved it: the monitor opens the same file again, which cannot be seen and need not be waited for.
+    await writeControl(record.bundleDir, reopenMessage);
+    return;
+  }
+  await made(withTimeout(ctx, reopenTimeoutMs), logPath, () => writeControl(record.bundleDir, reopenMessage));
+}
+
+async function inodeOf(path: string): Promise<bigint | undefined> {
+  try {
+    return (await stat(path, { bigint: true })).ino;
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+/** Calls `ask` and waits until `path` exists, told by the directory. */
+async function made(ctx: Ctx, path: string, ask: () => Promise<void>): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const look = (): void => void inodeOf(path).then((inode) => inode === undefined || resolve(), reject);
+  const give = (): void => reject(new Fault(timedOut(ctx) ? 'timeout' : 'canceled', `the monitor did not reopen ${path}`, ctx.signal.reason));
+  const watcher = watch(dirname(path), (_, name) => {
+    if (name === null || name === basename(path)) look();
+  });
+  watcher.on('error', reject);
+  ctx.signal.addEventListener('abort', give, { once: true });
+  try {
+    await ask();
+    look();
+    await promise;
+  } finally {
+    ctx.signal.removeEventListener('abort', give);
+    watcher.close();
+  }
+}

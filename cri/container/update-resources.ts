@@ -1,0 +1,42 @@
+/** UpdateContainerResources: limits of a live container, all of them or none (CRI api.proto: transactional). */
+import type { LinuxContainerResources } from '#cri-api';
+import type { Cgroups } from '#host/cgroup-types.ts';
+import type { Ctx } from '#host/ctx.ts';
+import { Fault } from '#host/fault.ts';
+import { cgroupResources, mergedResources, type ResourceHost } from '../spec/resources.ts';
+import type { ContainerStore } from '../state/container-store.ts';
+import type { ContainerId } from '../state/ids.ts';
+import type { KeyedLock } from '../state/keyed-lock.ts';
+
+export interface UpdateDeps {
+  readonly containers: ContainerStore;
+  readonly cgroups: Pick<Cgroups, 'apply'>;
+  readonly host: ResourceHost;
+  readonly lock: KeyedLock<ContainerId>;
+}
+
+/**
+ * Zero and empty fields leave what is. When one limit cannot be set the others are put back and the error is thrown. A container that has ended is
+ * left alone with Fault 'precondition'.
+ */
+export async function updateContainerResources(
+  ctx: Ctx,
+  deps: UpdateDeps,
+  request: { id: string; resources: LinuxContainerResources | undefined },
+): Promise<void> {
+  const { id } = deps.containers.get(request.id);
+  if (request.resources === undefined) return;
+  using _ = await deps.lock.hold(id);
+  const record = deps.containers.get(id);
+  if (record.state.name !== 'running' && record.state.name !== 'created') throw new Fault('precondition', `container ${id} is ${record.state.name}`);
+  const wanted = mergedResources(record.resources, request.resources);
+  try {
+    await deps.cgroups.apply(record.cgroupPath, cgroupResources(wanted, deps.host));
+  } catch (cause) {
+    if (record.resources !== undefined) {
+      await deps.cgroups.apply(record.cgroupPath, cgroupResources(record.resources, deps.host)).catch((error: unknown) => ctx.log.warn({ err: error, container: id }, 'old limits not restored'));
+    }
+    throw cause;
+  }
+  await deps.containers.update(id, { type: 'resources-updated', resources: wanted });
+}
