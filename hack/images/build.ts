@@ -1,23 +1,24 @@
-/** node hack/images/build.ts [quick|critest|bench]…: makes the test images as OCI layouts in the user's cache and prints where. Default: quick. */
+/** node hack/images/build.ts [quick|critest|conformance|bench]…: makes the test images as OCI layouts in the user's cache and prints where. Default: quick. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { takeLock } from '../judges/lock.ts';
-import { cacheDir } from '../judges/pins.ts';
+import { cacheDir, findJudge, judgesVersion } from '../judges/pins.ts';
 import { debianBusybox, sourceBusybox } from './busybox.ts';
+import { addConformance } from './conformance.ts';
 import { Layout } from './layout.ts';
 import { addBench, addCritest, addQuick, busyboxLayer, type Programs } from './sets.ts';
 
-/** quick: a shell under the usual names; critest: all of critest's; bench: three big ones. */
-export const imageSets = ['quick', 'critest', 'bench'] as const;
+/** quick: a shell under the usual names; critest: all of critest's; conformance: agnhost and others of Kubernetes' e2e.test; bench: three big ones. */
+export const imageSets = ['quick', 'critest', 'conformance', 'bench'] as const;
 export type ImageSet = (typeof imageSets)[number];
 
 const programsDir = path.join(import.meta.dirname, 'programs');
 
 /** Changes with the generator, so that layouts of different versions never mix. */
 function version(): string {
-  const hash = createHash('sha256').update(process.arch);
+  const hash = createHash('sha256').update(process.arch).update(judgesVersion());
   for (const dir of [import.meta.dirname, programsDir]) {
     for (const file of readdirSync(dir).filter((each) => /(?<!\.test)\.(ts|c)$/.test(each)).sort()) hash.update(file).update(readFileSync(path.join(dir, file)));
   }
@@ -50,10 +51,19 @@ export async function buildLayout(set: ImageSet, say: (line: string) => void = (
 function fill(layout: Layout, set: ImageSet, say: (line: string) => void): void {
   switch (set) {
     case 'quick': addQuick(layout, busyboxLayer(debianBusybox(path.join(cacheDir(), 'images/busybox-static')))); return;
-    case 'critest': addCritest(layout, busyboxLayer(sourceBusybox(path.join(cacheDir(), 'images/busybox-source'), say)), compile()); return;
+    case 'critest': addCritest(layout, busyboxLayer(sourceBusybox(sourceDir(), say)), compile()); return;
+    case 'conformance': addConformance(layout, { busybox: sourceBusybox(sourceDir(), say), agnhost: readFileSync(agnhost()), ...compile() }); return;
     case 'bench': addBench(layout); return;
     default: set satisfies never;
   }
+}
+
+const sourceDir = (): string => path.join(cacheDir(), 'images/busybox-source');
+
+function agnhost(): string {
+  const file = findJudge('agnhost');
+  if (file === undefined) throw new Error('agnhost is not built: npm run judges -- agnhost');
+  return file;
 }
 
 /** The C programs, static and without anything that depends on place or time. */
