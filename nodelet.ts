@@ -220,7 +220,7 @@ const imageCommands: Readonly<Record<string, (ctx: Ctx, images: Images, args: re
   ls: async (_ctx, images) => {
     const rows = images.records().flatMap(({ id, repoTags, repoDigests, sizeBytes }) =>
       (repoTags.length > 0 ? repoTags : [repoDigests[0] ?? '<none>']).map((name) => [name, id.slice(7, 19), `${(sizeBytes / 1e6).toFixed(1)} MB`]));
-    const table = [['IMAGE', 'ID', 'SIZE'], ...rows.toSorted()];
+    const table = [['IMAGE', 'ID', 'SIZE'], ...rows.toSorted(([a = ''], [b = '']) => a.localeCompare(b))];
     const width = Math.max(...table.map(([name = '']) => name.length));
     for (const [name = '', id = '', size = ''] of table) console.log(`${name.padEnd(width)}  ${id.padEnd(12)}  ${size.padStart(9)}`.trimEnd());
   },
