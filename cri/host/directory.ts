@@ -7,8 +7,7 @@
 import { closeSync, constants, fchmodSync, fchownSync, lstatSync, openSync, readdirSync, type Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { isErrno } from './errno.ts';
-import { chmodAt, chownAt, linkAt, mkdirAt, mknodAt, openat2, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, rmdirAt, setXattr, symlinkAt, syncFileSystem, unlinkAt, utimesAt } from './libc.ts';
-import { O_PATH, openInRoot } from './safe-path.ts';
+import { chmodAt, chownAt, getXattr, linkAt, mkdirAt, mknodAt, openat2, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, rmdirAt, setXattr, symlinkAt, syncFileSystem, unlinkAt, utimesAt } from './libc.ts';
 
 export interface FileTime {
   readonly seconds: bigint;
@@ -26,14 +25,14 @@ export class Directory {
     this.fd = fd;
   }
 
-  /** Throws an error of Node's when it is absent or no directory. */
+  /** Throws an error of Node's when it is absent or no directory. A symlink is followed: for paths of our own. */
   static open(path: string): Directory {
     return new Directory(openSync(path, O_DIRECTORY));
   }
 
-  /** The directory `path` (several components, maybe symlinks) as seen when this directory is `/`. SyscallError ENOENT, ENOTDIR, ELOOP. */
-  openInside(path: string): Directory {
-    return new Directory(openInRoot(this.fd, path, O_DIRECTORY));
+  /** The directory `path` (maybe several components, none of them a symlink) below this one. SyscallError ENOENT, ENOTDIR, ELOOP. */
+  openBelow(path: string): Directory {
+    return new Directory(openat2(this.fd, path === '' ? '.' : path, { flags: O_DIRECTORY, resolve: RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS }));
   }
 
   /** The descriptor of a new empty file; SyscallError EEXIST when the name is taken. The caller closes it. */
@@ -73,6 +72,11 @@ export class Directory {
     utimesAt(this.fd, name, time);
   }
 
+  /** Undefined where there is none. */
+  getXattr(name: string, attribute: string): Uint8Array | undefined {
+    return getXattr(this.path(name), attribute);
+  }
+
   setXattr(name: string, attribute: string, value: Uint8Array): void {
     setXattr(this.path(name), attribute, value);
   }
@@ -92,7 +96,7 @@ export class Directory {
       if (!isErrno(error, 'EISDIR')) throw error;
     }
     {
-      using inside = new Directory(openat2(this.fd, name, { flags: O_DIRECTORY, resolve: RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS }));
+      using inside = this.openBelow(name);
       for (const child of inside.names()) inside.remove(child);
     }
     rmdirAt(this.fd, name);
@@ -125,5 +129,3 @@ export async function syncFileSystemOf(path: string): Promise<void> {
   await using handle = await open(path, 'r');
   await syncFileSystem(handle.fd);
 }
-
-export { O_PATH };

@@ -93,6 +93,16 @@ export class BlobStore {
     await rm(this.path(digest), { force: true });
   }
 
+  /** Since it was put in place; Infinity when it is not here. */
+  async ageMs(digest: Digest, nowMs: number): Promise<number> {
+    try {
+      return nowMs - (await stat(this.path(digest))).mtimeMs;
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return Infinity;
+      throw error;
+    }
+  }
+
   async list(): Promise<Digest[]> {
     const digests: Digest[] = [];
     for (const algorithm of ['sha256', 'sha512']) {

@@ -4,8 +4,8 @@
  * The file is written before memory changes, and a record is only written once all its layers are in place. Another process of ours may add records
  * (`nodelet image import`); `reload` takes them in.
  */
-import { readFile, readdir, rm, mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { temporaryPrefix, writeFileAtomic } from '#host/atomic-file.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
@@ -69,6 +69,8 @@ export class ImageStore {
   readonly #dir: string;
   readonly #pinned: ReadonlySet<string>;
   readonly #writing = new KeyedLock<'all'>();
+  /** By file name: what it was read from, so that only files that changed are read again. */
+  #files = new Map<string, { readonly version: string; readonly record: ImageRecord | undefined }>();
   #byId = new Map<ImageId, ImageRecord>();
   #idOfName = new Map<string, ImageId>();
 
@@ -84,15 +86,18 @@ export class ImageStore {
     return store;
   }
 
-  /** Reads all records. One that cannot be read is logged and left out: its image is pulled again. */
+  /** Reads the records that are new or changed. One that cannot be read is logged and left out: its image is pulled again. */
   async reload(ctx: Ctx): Promise<void> {
     using _ = await this.#writing.hold('all');
-    const records: ImageRecord[] = [];
+    const files = new Map<string, { readonly version: string; readonly record: ImageRecord | undefined }>();
     for (const name of await readdir(this.#dir)) {
       if (!name.endsWith('.json') || name.startsWith(temporaryPrefix)) continue;
-      const record = await this.#read(ctx, name);
-      if (record !== undefined) records.push(record);
+      const version = await versionOf(join(this.#dir, name));
+      const known = this.#files.get(name);
+      files.set(name, known?.version === version ? known : { version, record: await this.#read(ctx, name) });
     }
+    this.#files = files;
+    const records = [...files.values()].map(({ record }) => record).filter((record) => record !== undefined);
     records.sort((a, b) => (a.pulledAtNs < b.pulledAtNs ? -1 : a.pulledAtNs > b.pulledAtNs ? 1 : 0));
     this.#byId = new Map(records.map((record) => [record.id, record]));
     this.#reindex();
@@ -102,7 +107,7 @@ export class ImageStore {
   followDirectory(ctx: Ctx): void {
     watchDirectory(ctx, this.#dir, () => {
       this.reload(ctx).catch((err: unknown) => ctx.log.warn({ err }, 'image records cannot be read again'));
-    });
+    }, { rescanMs: 600_000 });
   }
 
   async #read(ctx: Ctx, name: string): Promise<ImageRecord | undefined> {
@@ -198,15 +203,30 @@ export class ImageStore {
     if (record === undefined) return false;
     this.#byId.delete(id);
     this.#reindex();
-    await rm(this.#path(id), { force: true });
+    const path = this.#path(id);
+    await rm(path, { force: true });
+    this.#files.delete(basename(path));
     return true;
   }
 
-  #save(record: ImageRecord): Promise<void> {
-    return writeFileAtomic(this.#path(record.id), stringifyRecord(record), { durable: true });
+  async #save(record: ImageRecord): Promise<void> {
+    const path = this.#path(record.id);
+    await writeFileAtomic(path, stringifyRecord(record), { durable: true });
+    this.#files.set(basename(path), { version: await versionOf(path), record });
   }
   #path(id: ImageId): string {
     return join(this.#dir, `${hexOf(id)}.json`);
+  }
+}
+
+/** Another for every file that is renamed into place; a file that is gone has none. */
+async function versionOf(path: string): Promise<string> {
+  try {
+    const { ino, mtimeMs, size } = await stat(path);
+    return `${ino} ${mtimeMs} ${size}`;
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return '';
+    throw error;
   }
 }
 

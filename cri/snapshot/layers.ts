@@ -6,7 +6,7 @@
  * The directory is for root only: layers hold setuid programs and device nodes.
  */
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import { mkdir, readdir, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncDirectory, temporaryPrefix } from '#host/atomic-file.ts';
@@ -71,11 +71,14 @@ export class Layers {
     await syncDirectory(this.root);
   }
 
-  /** Gone at once, the space a little later. Absent is fine. Whether somebody still needs the layer is for the caller to know. */
+  /**
+   * Gone at once (before this returns a promise: nobody can begin to rely on it meanwhile), the space a little later. Absent is fine. Whether somebody
+   * still needs the layer is for the caller to know.
+   */
   async remove(chainId: ChainId): Promise<void> {
     const doomed = join(this.root, `${temporaryPrefix}${randomBytes(8).toString('hex')}`);
     try {
-      await rename(this.directory(chainId), doomed);
+      renameSync(this.directory(chainId), doomed);
     } catch (error) {
       if (isErrno(error, 'ENOENT')) return;
       throw error;
