@@ -23,6 +23,13 @@ runtime_packages() {
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
 
+# judge_packages: what building runc, one of the judges, needs besides Go.
+judge_packages() {
+  has_program gcc || echo gcc libc6-dev
+  has_program pkg-config || echo pkg-config
+  [ -e /usr/include/seccomp.h ] || echo libseccomp-dev
+}
+
 # install_packages NAME…: by apt, with one line of progress per package. Needs root.
 install_packages() {
   [ $# -gt 0 ] || return 0

@@ -4,6 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . hack/setup.sh
 heading 'Set-up'
-if [ "$(id -u)" = 0 ]; then ensure_packages; else say 'Debian packages: not installed, because this is not root (the tests that need them will be skipped)'; fi
+# shellcheck disable=SC2046
+if [ "$(id -u)" = 0 ]; then ensure_packages; install_packages $(judge_packages); else say 'Debian packages: not installed, because this is not root (the tests that need them will be skipped)'; fi
 ensure_modules
 exec node hack/test.ts "$@"
