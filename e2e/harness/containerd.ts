@@ -5,8 +5,8 @@ import path from 'node:path';
 import { logFile, runningPid, startService, stopService, waitUntilReady, killService, type Service } from '../../hack/cluster/processes.ts';
 import type { CriOptions, CriServer } from './cri-server.ts';
 import { bridgeConflist, cgroupHierarchies, deleteInterface, freeSubnet, keepFoldersAsTheyAre, privateDir, removeWithMounts } from './private.ts';
-import { crictlFor, output, shell } from './shell.ts';
-import { cniBinDir, judge, systemProgram } from './tools.ts';
+import { crictlFor, shell } from './shell.ts';
+import { cniBinDir, judge, repositoryRoot, systemProgram } from './tools.ts';
 
 export interface ContainerdOptions extends CriOptions {
   /** Image that holds a sandbox's namespaces; it must be pullable. */
@@ -24,6 +24,7 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
   for (const each of ['root', 'state', 's', 'certs.d', 'cni/net.d']) await mkdir(path.join(dir, each), { recursive: true });
   await options.writeHosts?.(certsDir);
   await writeFile(path.join(dir, 'cni/net.d/10-e2e.conflist'), bridgeConflist({ name: `e2e-${place.id}`, bridge, subnet: freeSubnet(), dataDir: path.join(dir, 'cni/ipam') }));
+  if (options.runtime === 'crun') await shell(systemProgram('gcc'), ['-O2', '-o', path.join(dir, 'crun-compat'), `-DCRUN="${systemProgram('crun')}"`, path.join(repositoryRoot, 'hack/judges/crun-compat.c')]);
   await writeFile(path.join(dir, 'config.toml'), configuration(dir, options));
   const socket = path.join(dir, 'containerd.sock');
   const service = serviceFor(dir, options.runtime);
@@ -74,7 +75,7 @@ function serviceFor(dir: string, runtime: CriOptions['runtime']): Service {
 
 function configuration(dir: string, options: ContainerdOptions): string {
   const { runtime = 'runc', sandboxImage = 'registry.k8s.io/pause:3.10.2' } = options;
-  const binary = runtime === 'crun' ? systemProgram('crun') : judge('runc');
+  const binary = runtime === 'crun' ? path.join(dir, 'crun-compat') : judge('runc');
   return `version = 4
 root = '${dir}/root'
 state = '${dir}/state'
@@ -116,9 +117,4 @@ imports = []
 /** Loads an OCI layout or docker archive without a registry, into the namespace that the CRI uses. */
 export async function importIntoContainerd(server: CriServer, archive: string): Promise<void> {
   await shell(judge('ctr'), ['-a', server.socket, '-n', 'k8s.io', 'images', 'import', archive]);
-}
-
-/** For messages: what containerd still runs. */
-export async function containerdTasks(server: CriServer): Promise<string> {
-  return (await output(judge('ctr'), ['-a', server.socket, '-n', 'k8s.io', 'tasks', 'ls'])).stdout;
 }

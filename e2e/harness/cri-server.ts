@@ -26,7 +26,7 @@ export interface CriServer {
 export interface CriOptions {
   /** Writes the registry host files that make this server pull from it, e.g. `registry.writeHosts`. */
   readonly writeHosts?: (certsDir: string) => Promise<void>;
-  /** Prefix of the cgroups of pods that name no cgroup parent. */
+  /** Default: containerd takes our runc, nodelet what works here. */
   readonly runtime?: 'runc' | 'crun';
   /** Written over the server's own configuration (nodelet: the `cri` section). */
   readonly config?: Readonly<Record<string, unknown>>;

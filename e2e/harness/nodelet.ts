@@ -5,11 +5,11 @@ import { request } from 'node:https';
 import path from 'node:path';
 import type { Cluster } from '../../hack/cluster/control-plane.ts';
 import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../../hack/cluster/processes.ts';
-import { answers, removeAllPods } from './containerd.ts';
+import { answers } from './containerd.ts';
 import type { CriOptions, CriServer } from './cri-server.ts';
 import { bridgeConflist, deleteInterface, freePorts, freeSubnet, hostAddress, privateDir, removeWithMounts } from './private.ts';
-import { output, shell } from './shell.ts';
-import { bundle, cniBinDir, findSystemProgram } from './tools.ts';
+import { shell } from './shell.ts';
+import { bundle, cniBinDir } from './tools.ts';
 
 export interface NodeletOptions extends CriOptions {
   readonly mode: 'run' | 'cri' | 'agent';
@@ -116,7 +116,8 @@ function configuration(options: NodeletOptions, own: Private): object {
   const { cluster, runtime, mode } = options;
   const cri = {
     rootDir: own.root, stateDir: own.state, socket: own.socket, certsDir: own.certsDir, ...(runtime === undefined ? {} : { defaultRuntime: runtime }),
-    cni: { confDir: path.join(own.dir, 'cni/net.d'), binDirs: [cniBinDir()], bridge: own.bridge }, ...options.config,
+    cni: { confDir: path.join(own.dir, 'cni/net.d'), binDirs: [cniBinDir()], bridge: own.bridge, ...(options.cniConfig === false ? { podCidrs: [freeSubnet()] } : {}) },
+    ...options.config,
   };
   const agent = {
     root: own.root, containerRuntimeEndpoint: `unix://${own.socket}`, nodeName: own.nodeName, staticPodPath: own.podsDir, podLogsDir: own.podLogsDir,
@@ -132,13 +133,4 @@ async function isServing(port: number): Promise<boolean> {
     const call = request(`https://${hostAddress()}:${port}/healthz`, { rejectUnauthorized: false, timeout: 2000 }, (answer) => { answer.resume(); resolve(true); });
     call.once('error', () => { resolve(false); }).once('timeout', () => { call.destroy(); resolve(false); }).end();
   });
-}
-
-/** For tests of the two pairings: everything a foreign CRI server still holds of us goes by the CRI. */
-export const removePodsOf = removeAllPods;
-
-/** What conmon processes of this node still run; for messages. */
-export async function monitors(node: Nodelet): Promise<string> {
-  const pgrep = findSystemProgram('pgrep');
-  return pgrep === undefined ? '' : (await output(pgrep, ['-af', node.dir])).stdout;
 }

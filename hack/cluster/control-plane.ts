@@ -88,7 +88,7 @@ function scheduler({ dir, ports }: Plan): Service {
 }
 
 /** In the order of starting. */
-export function components(plan: Plan, options: ClusterOptions): readonly [Service, Service, Service, Service] {
+function components(plan: Plan, options: ClusterOptions): readonly [Service, Service, Service, Service] {
   const all = [
     etcd(plan), apiServer(plan, options.apiServerArgs ?? []), controllerManager(plan, options.controllerManagerArgs ?? []), scheduler(plan),
   ] as const;

@@ -92,7 +92,7 @@ async function endProcess(pid: number, graceMs: number): Promise<void> {
 }
 
 /** The last lines of a service's log, for messages. */
-export function logTail(service: Pick<Service, 'dir' | 'name'>, lines = 15): string {
+function logTail(service: Pick<Service, 'dir' | 'name'>, lines = 15): string {
   try { return readFileSync(logFile(service), 'utf8').trimEnd().split('\n').slice(-lines).join('\n'); } catch { return '(no log)'; }
 }
 
