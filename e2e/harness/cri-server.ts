@@ -32,7 +32,7 @@ export interface CriOptions {
   readonly config?: Readonly<Record<string, unknown>>;
 }
 
-export const wantedCri = (): CriServer['name'] => (process.env['E2E_CRI'] === 'containerd' ? 'containerd' : 'nodelet');
+const wantedCri = (): CriServer['name'] => (process.env['E2E_CRI'] === 'containerd' ? 'containerd' : 'nodelet');
 
 /** What `needs` must be told for the server that `startCri` will start. */
 export const criNeeds = (): readonly Need[] => (wantedCri() === 'containerd' ? ['root', 'cri'] : ['root', 'bundle', 'cri', 'conmon']);

@@ -24,7 +24,7 @@ export interface LeakOptions {
 const lockFile = '/tmp/nodelet-e2e.lock';
 
 /** Sorted lines, each naming one thing: `mount /a/b tmpfs`, `cgroup memory/x`, `process 12:345 conmon …`. */
-export type Snapshot = ReadonlySet<string>;
+type Snapshot = ReadonlySet<string>;
 
 /** Places where nodes leave things; they need not exist. */
 const wellKnown = ['/run/netns', '/run/nodelet', '/var/lib/nodelet', '/var/lib/cni', '/var/log/pods', '/var/log/containers', '/var/lib/kubelet', '/run/containerd'];
@@ -35,7 +35,7 @@ const wellKnown = ['/run/netns', '/run/nodelet', '/var/lib/nodelet', '/var/lib/c
  */
 const pluginRests = [/CNI-HOSTPORT-(DNAT|MASQ|SETMARK)/];
 
-export async function snapshot(options: LeakOptions = {}): Promise<Snapshot> {
+async function snapshot(options: LeakOptions = {}): Promise<Snapshot> {
   const lines = [
     ...processes(), ...mounts(), ...cgroups(), ...readdirSync('/sys/class/net').map((name) => `interface ${name}`), ...await iptables(),
     ...[...wellKnown, ...(options.directories ?? [])].flatMap((dir) => files(dir)),
@@ -47,7 +47,7 @@ export async function snapshot(options: LeakOptions = {}): Promise<Snapshot> {
 }
 
 /** What is there now and was not before. Things that went away are nobody's leak. */
-export const leftBehind = (before: Snapshot, now: Snapshot): string[] => [...now.difference(before)].sort();
+const leftBehind = (before: Snapshot, now: Snapshot): string[] => [...now.difference(before)].sort();
 
 /**
  * Runs `body` and then waits until the machine is as it was; throws with the list of what is left.

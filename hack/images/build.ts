@@ -11,7 +11,7 @@ import { Layout } from './layout.ts';
 import { addBench, addCritest, addQuick, busyboxLayer, type Programs } from './sets.ts';
 
 /** quick: a shell under the usual names; critest: all of critest's; conformance: agnhost and others of Kubernetes' e2e.test; bench: three big ones. */
-export const imageSets = ['quick', 'critest', 'conformance', 'bench'] as const;
+const imageSets = ['quick', 'critest', 'conformance', 'bench'] as const;
 export type ImageSet = (typeof imageSets)[number];
 
 const programsDir = path.join(import.meta.dirname, 'programs');
@@ -26,9 +26,6 @@ function version(): string {
 }
 
 const layoutDir = (set: ImageSet): string => path.join(cacheDir(), 'images', version(), set);
-
-/** The layout of a set if it was made, else undefined. */
-export const findLayout = (set: ImageSet): string | undefined => (existsSync(layoutDir(set)) ? layoutDir(set) : undefined);
 
 /** Makes the set unless it is there; returns the layout's folder. */
 export async function buildLayout(set: ImageSet, say: (line: string) => void = () => undefined): Promise<string> {

@@ -6,7 +6,7 @@ import path from 'node:path';
 
 export const kubernetesVersion = 'v1.37.2';
 /** `crictl` and `critest` share this module. */
-export const criToolsVersion = 'v1.37.0';
+const criToolsVersion = 'v1.37.0';
 
 /** Modules that are built inside a writable copy of their directory; `sum` is the line that go.sum would have. */
 export const modules = {
@@ -80,7 +80,6 @@ export const groups = {
   ],
   crane: [{ name: 'crane', from: 'crane', package: './cmd/crane' }],
 } as const satisfies Record<string, readonly Judge[]>;
-export type GroupName = keyof typeof groups;
 
 /** Every judge once, in the order in which they are best built (what compiles the most first within its module). */
 export const judges: readonly Judge[] = [...new Map(
