@@ -1,3 +1,4 @@
+/** Names, classes and limits of pods, as the kubelet computes them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isFault } from '#host/fault.ts';

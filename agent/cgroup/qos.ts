@@ -12,7 +12,7 @@ export function qosClassOf(pod: Pod): QosClass {
 }
 
 /** Guaranteed: cpu and memory limits everywhere, equal to the requests. BestEffort: none of either. Else Burstable. */
-export function computeQosClass(pod: Pod): QosClass {
+function computeQosClass(pod: Pod): QosClass {
   if (hasPodLevelResources(pod)) return classOf(pod.spec?.resources);
   return common([...initContainers(pod), ...appContainers(pod)].map((container) => classOf(container.resources)));
 }

@@ -1,3 +1,4 @@
+/** What the kernel writes and what we write, without a kernel. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { cgroupPathParts, expandSlice, parseBlkio, parseCgroupMounts, parseFlatKeyed, parseIoStat, parseLimit, parsePids, parsePressure, weightOfShares } from './cgroup-parse.ts';
