@@ -9,7 +9,7 @@ const realTimeMinimum = 34;
 const realTimeMaximum = 64;
 
 const prefix = 'SIGNAL_';
-const nameOfEnum = new Map<Signal, string>(Object.entries(Signal).map(([name, value]) => [value, name.slice(prefix.length)]));
+const nameOfEnum = new Map<Signal, string>(Object.entries(Signal).filter(([name]) => name.startsWith(prefix)).map(([name, value]) => [value, name.slice(prefix.length)]));
 
 /** `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`, `RTMAX-1` → Linux number. Fault 'invalid' for anything else. */
 export function parseSignal(text: string): number {
@@ -41,7 +41,7 @@ export function linuxSignal(signal: Signal): number | undefined {
 
 const enumOfLinux = new Map<number, Signal>(
   Object.values(Signal)
-    .filter((signal) => signal !== Signal.SIGNAL_RUNTIME_DEFAULT)
+    .filter((signal) => signal > Signal.SIGNAL_RUNTIME_DEFAULT)
     // Aliases (SIGCLD, SIGIOT, SIGPOLL): the first name of a number stays, and the usual ones below win.
     .toReversed()
     .map((signal): [number, Signal] => [linuxSignal(signal) ?? 0, signal])
