@@ -2,8 +2,8 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import {
-  type AuthConfig, type FilesystemUsage, type Image, ImageFsInfoResponse, ImageServiceService, type ImageServiceServer, ImageStatusResponse, ListImagesResponse,
-  PullImageResponse, RemoveImageResponse,
+  type AuthConfig, type Image, type ImageFsInfoResponse, ImageServiceService, type ImageServiceServer, type ImageStatusResponse, ListImagesResponse, PullImageResponse,
+  RemoveImageResponse,
 } from '#cri-api';
 import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
@@ -13,19 +13,20 @@ import { withRefusals } from './unimplemented.ts';
 export interface ImageVerbs {
   /** All images, or those that the reference names. */
   list(ref: string): readonly Image[];
-  status(ref: string, isVerbose: boolean): { image: Image | undefined; info: Record<string, string> };
+  status(ref: string, isVerbose: boolean): Promise<ImageStatusResponse>;
   /** The image's id. */
   pull(ctx: Ctx, request: { ref: string; auth: AuthConfig | undefined }): Promise<string>;
   /** Unknown is success. */
   remove(ctx: Ctx, ref: string): Promise<void>;
-  fsInfo(): Promise<{ images: FilesystemUsage; containers: FilesystemUsage }>;
+  /** Cheap: asked at every connection of a client. */
+  fsInfo(): Promise<ImageFsInfoResponse>;
 }
 
 export function imageService(log: Logger, verbs: ImageVerbs): UntypedServiceImplementation {
   const present: Partial<ImageServiceServer> = {
     listImages: unary(log, 'ListImages', (_ctx, request) => ListImagesResponse.create({ images: [...verbs.list(request.filter?.image?.image ?? '')] })),
     imageStatus: unary(log, 'ImageStatus', (_ctx, request) =>
-      ImageStatusResponse.create(verbs.status(named(request.image?.image, 'image.image'), request.verbose)),
+      verbs.status(named(request.image?.image, 'image.image'), request.verbose),
     ),
     pullImage: unary(log, 'PullImage', async (ctx, request) => {
       const ref = named(request.image?.image, 'image.image');
@@ -35,10 +36,7 @@ export function imageService(log: Logger, verbs: ImageVerbs): UntypedServiceImpl
       await verbs.remove(ctx, named(request.image?.image, 'image.image'));
       return RemoveImageResponse.create();
     }),
-    imageFsInfo: unary(log, 'ImageFsInfo', async () => {
-      const { images, containers } = await verbs.fsInfo();
-      return ImageFsInfoResponse.create({ imageFilesystems: [images], containerFilesystems: [containers] });
-    }),
+    imageFsInfo: unary(log, 'ImageFsInfo', () => verbs.fsInfo()),
   };
   return withRefusals(ImageServiceService, present);
 }

@@ -24,7 +24,7 @@ const record = (state: ContainerState): ContainerRecord => ({
   sandboxId: asSandboxId('s'),
   name: 'k8s_c',
   config: ContainerConfig.create(),
-  image: { id: 'sha256:0', ref: 'busybox' },
+  image: { id: 'sha256:0', ref: 'busybox', layers: [] },
   runtimeHandler: 'runc',
   bundleDir: '/b',
   logPath: undefined,

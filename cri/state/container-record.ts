@@ -42,8 +42,8 @@ export interface ContainerRecord {
   /** Unique: see containerName. */
   readonly name: string;
   readonly config: ContainerConfig;
-  /** `id` is the image's config digest (`sha256:…`), `ref` what the caller asked for. */
-  readonly image: { readonly id: string; readonly ref: string };
+  /** `id` is the image's config digest (`sha256:…`), `ref` what the caller asked for, `layers` the chain ids below its root. */
+  readonly image: { readonly id: string; readonly ref: string; readonly layers: readonly string[] };
   readonly runtimeHandler: string;
   readonly bundleDir: string;
   /** Absolute, or undefined when no log was asked for. */

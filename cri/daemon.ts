@@ -1,0 +1,115 @@
+/** The CRI server from start to stop: lock, load, recover, listen. Stopping leaves every container running. */
+import { type Ctx, detached } from '#host/ctx.ts';
+import type { CriConfig } from './config.ts';
+import { removeOrphan, teardownContainer } from './container/teardown.ts';
+import { lockRoot } from './lock.ts';
+import { buildParts, type CriParts } from './parts.ts';
+import { recover } from './recover.ts';
+import { isAlive, whenGone } from '#host/process.ts';
+import { attachmentOf } from './sandbox/network.ts';
+import { stopPodSandbox } from './sandbox/stop.ts';
+import { imageService } from './service/image-service.ts';
+import { listen } from './service/listen.ts';
+import { runtimeService } from './service/runtime-service.ts';
+import type { SandboxRecord } from './state/sandbox-record.ts';
+import { criPaths } from './state/paths.ts';
+import { imageVerbs, runtimeVerbs } from './verbs.ts';
+
+export interface RunningCri {
+  /** Stops listening, ends the open calls and lets go of the root directory; containers keep running. */
+  stop(): Promise<void>;
+}
+
+export const nodeletVersion = '0.1.0';
+
+/** How long open calls may go on when the server stops. */
+const stopGraceMs = 2000;
+/** Blobs and layers that nobody refers to are looked for this often; removing an image asks for it at once. */
+const sweepEveryMs = 10 * 60_000;
+
+/** Fault precondition when another nodelet holds the root directory or a program is missing. */
+export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri> {
+  const ended = new AbortController();
+  const own: Ctx = { ...ctx, signal: AbortSignal.any([ctx.signal, ended.signal]) };
+  const lock = await lockRoot(criPaths(config).lockFile);
+  try {
+    const parts = await buildParts(own, config);
+    followInits(own, parts);
+    await recover(own, recoverDeps(own, parts));
+    const listening = await listen(config.socket, {
+      runtime: runtimeService(own.log, runtimeVerbs(parts, config, nodeletVersion)),
+      image: imageService(own.log, imageVerbs(parts)),
+    });
+    const sweeping = sweepRegularly(own, parts);
+    own.log.info({ socket: config.socket, runtimes: parts.runtimes.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
+    return {
+      stop: async () => {
+        clearInterval(sweeping);
+        await listening.close(stopGraceMs);
+        ended.abort();
+        await parts.images.close();
+        lock[Symbol.dispose]();
+      },
+    };
+  } catch (error) {
+    ended.abort();
+    lock[Symbol.dispose]();
+    throw error;
+  }
+}
+
+const recoverDeps = (ctx: Ctx, parts: CriParts): Parameters<typeof recover>[1] => ({
+  paths: parts.paths,
+  containers: parts.containers,
+  sandboxes: parts.sandboxes,
+  watchContainer: (record) => parts.exits.resume(record),
+  watchInit: (record) => watchInit(ctx, parts, record),
+  teardownContainer: (own, id) => teardownContainer(own, parts.removeContainer, id),
+  removeOrphanContainer: (own, dir) => removeOrphan(own, parts.removeContainer, dir),
+  teardownSandbox: parts.removeSandbox.teardown,
+  stopSandbox: async (own, id) => void (await stopPodSandbox(own, parts.removeSandbox, id)),
+  collectNetworks: (own, valid) => parts.cni.gc(own, valid.map(attachmentOf)),
+});
+
+/** Watches the init of each sandbox from the moment it is ready. */
+function followInits(ctx: Ctx, parts: CriParts): void {
+  const watched = new Set<string>();
+  parts.sandboxes.onChange((record) => {
+    if (record.state.name === 'not-ready') watched.delete(record.id);
+    if (record.state.name !== 'ready' || record.init === undefined || watched.has(record.id)) return;
+    watched.add(record.id);
+    watchInit(ctx, parts, record);
+  });
+}
+
+/** A pod whose init died has lost all its processes: it is not ready any more, and what it held is released. */
+function watchInit(ctx: Ctx, parts: CriParts, record: SandboxRecord): void {
+  if (record.init === undefined) return;
+  whenGone(ctx, record.init)
+    .then(async () => {
+      const now = parts.sandboxes.find(record.id);
+      if (now?.state.name !== 'ready' || now.init === undefined || isAlive(now.init)) return;
+      ctx.log.warn({ sandbox: record.id }, 'the init of a sandbox died');
+      await stopPodSandbox(detached(ctx), parts.removeSandbox, record.id);
+    })
+    .catch((error: unknown) => {
+      if (!ctx.signal.aborted) ctx.log.error({ err: error, sandbox: record.id }, 'cannot stop a sandbox whose init died');
+    });
+}
+
+function sweepRegularly(ctx: Ctx, parts: CriParts): NodeJS.Timeout {
+  let isRunning = false;
+  const sweep = async (): Promise<void> => {
+    if (isRunning) return;
+    isRunning = true;
+    try {
+      const inUse = parts.containers.list().flatMap((record) => record.image.layers);
+      await parts.images.sweep(ctx, new Set(inUse));
+    } catch (error) {
+      if (!ctx.signal.aborted) ctx.log.warn({ err: error }, 'sweep of images failed');
+    } finally {
+      isRunning = false;
+    }
+  };
+  return setInterval(() => void sweep(), sweepEveryMs).unref();
+}

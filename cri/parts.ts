@@ -1,0 +1,154 @@
+/** Everything the CRI server consists of, put together: no decisions, only who gets whom. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Cni } from '#cni';
+import { openCgroups } from '#host/cgroup.ts';
+import type { Cgroups } from '#host/cgroup-types.ts';
+import { monotonicMs } from '#host/clock.ts';
+import type { Ctx } from '#host/ctx.ts';
+import { findProgram } from '#host/exec.ts';
+import { Fault } from '#host/fault.ts';
+import { warmThreadPool } from '#host/namespaces.ts';
+import type { CriConfig } from './config.ts';
+import type { CreateDeps } from './container/create.ts';
+import { type Exits, watchExits } from './container/exit.ts';
+import type { RemoveDeps as RemoveContainerDeps } from './container/remove.ts';
+import { stopContainer } from './container/stop.ts';
+import { removeContainer } from './container/remove.ts';
+import { teardownContainer } from './container/teardown.ts';
+import { specHost } from './container/host.ts';
+import { Images } from './image/images.ts';
+import type { ImageRecord } from './image/store.ts';
+import { cgroupPlace } from './oci/cgroup-path.ts';
+import { probeRuntimes } from './oci/probe.ts';
+import { deleteContainer, makeDetached, type OciRuntime } from './oci/runtime.ts';
+import { type InitDeps, stopInit } from './sandbox/init.ts';
+import { sandboxNetwork, type SandboxNetwork } from './sandbox/network.ts';
+import type { RemoveDeps as RemoveSandboxDeps } from './sandbox/remove.ts';
+import { teardownSandbox } from './sandbox/teardown.ts';
+import { prepareRootfs, removeRootfs, rootfsUsage } from './snapshot/overlay.ts';
+import { containerStore, type ContainerStore } from './state/container-store.ts';
+import { Flights } from './state/flights.ts';
+import type { ContainerId, SandboxId } from './state/ids.ts';
+import { KeyedLock } from './state/keyed-lock.ts';
+import { criPaths, type CriPaths } from './state/paths.ts';
+import type { SandboxRecord } from './state/sandbox-record.ts';
+import { sandboxStore, type SandboxStore } from './state/sandbox-store.ts';
+import { CpuRates } from './stats/cpu-rates.ts';
+import { DiskUsage } from './stats/disk-usage.ts';
+import type { StatsDeps } from './stats/stats.ts';
+
+export interface CriParts {
+  readonly paths: CriPaths;
+  readonly cgroups: Cgroups;
+  readonly containers: ContainerStore;
+  readonly sandboxes: SandboxStore;
+  readonly images: Images;
+  readonly cni: Cni;
+  readonly network: SandboxNetwork;
+  readonly runtimes: readonly OciRuntime[];
+  /** By the name of a handler, '' for the default; Fault invalid for an unknown one. */
+  readonly runtimeOf: (handler: string) => OciRuntime;
+  readonly exits: Exits;
+  readonly flights: { readonly sandboxes: Flights<SandboxId>; readonly containers: Flights<ContainerId> };
+  readonly createContainer: CreateDeps<ImageRecord>;
+  readonly containerLock: KeyedLock<ContainerId>;
+  readonly removeContainer: RemoveContainerDeps;
+  readonly removeSandbox: RemoveSandboxDeps;
+  readonly init: InitDeps;
+  readonly stats: StatsDeps;
+  /** Containers that were asked to stop. */
+  readonly asked: Set<ContainerId>;
+  readonly scratchDir: string;
+}
+
+/** Opens and loads everything; touches no container. `ctx` is the process's. Fault precondition when a program is missing. */
+export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts> {
+  await warmThreadPool();
+  const paths = criPaths(config);
+  const cgroups = openCgroups();
+  const scratchDir = join(paths.stateDir, 'exec');
+  for (const dir of [paths.stateDir, paths.conmonSocketsDir, scratchDir]) await mkdir(dir, { recursive: true, mode: 0o711 });
+  const containers = containerStore(paths.containersDir);
+  const sandboxes = sandboxStore(paths.sandboxesDir);
+  const cni = new Cni({ ...config.cni, cacheDir: paths.cniDir, defaultNetwork: { podCidrs: config.cni.podCidrs, bridge: config.cni.bridge }, ...masquerading(config) });
+  const [images, runtimes, conmon] = await Promise.all([
+    Images.open(ctx, { imagesDir: paths.imagesDir, layersDir: paths.layersDir, certsDir: config.certsDir }),
+    probeRuntimes(ctx, {
+      configured: config.runtimes, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '', stateDir: paths.stateDir, ociRootDir: paths.ociRootDir, cgroups,
+    }),
+    needed(config.conmon, 'the package conmon'),
+    containers.load(ctx),
+    sandboxes.load(ctx),
+    cni.start(ctx),
+  ]);
+  const runtimeOf = runtimeTable(runtimes, config.defaultRuntime);
+  const flights = { sandboxes: new Flights<SandboxId>(), containers: new Flights<ContainerId>() };
+  const network = sandboxNetwork(cni);
+  const containerLock = new KeyedLock<ContainerId>();
+  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock: containerLock });
+  const teardownDeps = { paths, monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes, removeRootfs };
+  const removeContainerDeps: RemoveContainerDeps = { ...teardownDeps, lock: containerLock, flights: flights.containers };
+  const asked = new Set<ContainerId>();
+  const place = (parent: string, id: string): ReturnType<typeof cgroupPlace> => cgroupPlace({ driver: config.cgroupDriver, parent, id });
+  const init: InitDeps = {
+    program: (await findProgram(config.podInit)) ?? config.podInit,
+    cgroupsPath: (sandbox) => place(sandbox.config.linux?.cgroupParent ?? '', sandbox.id).cgroupsPath,
+    oci: {
+      runDetached: (own, handler, box) => makeDetached(own, runtimeOf(handler), { verb: 'run', ...box, logFile: join(box.bundleDir, 'log') }),
+      delete: (own, handler, id) => deleteContainer(own, runtimeOf(handler), id),
+    },
+    resolveHandler: (name) => runtimeOf(name).name,
+  };
+  return {
+    paths, cgroups, containers, sandboxes, images, cni, network, runtimes, runtimeOf, exits, flights, containerLock, init, asked, scratchDir,
+    removeContainer: removeContainerDeps,
+    createContainer: {
+      paths, containers, sandboxes, runtimeOf, flights: flights.containers, lock: containerLock,
+      monitor: { conmon, socketsDir: paths.conmonSocketsDir },
+      host: await specHost({ cgroups, appArmorProfile: undefined }),
+      findImage: (ref) => images.find(ref),
+      prepareRootfs: (own, { id, dir, image }) => prepareRootfs(own, images, { id, dir, layers: image.layers }),
+      cgroupPlace: place,
+      watchExit: (record) => exits.watch(record),
+      teardown: (own, id) => teardownContainer(own, removeContainerDeps, id),
+    },
+    removeSandbox: {
+      sandboxes, flights: flights.sandboxes, lock: new KeyedLock<SandboxId>(),
+      containersOf: (id) => containers.list().filter(({ sandboxId }) => sandboxId === id).map((record) => record.id),
+      killContainer: (own, id) => stopContainer(own, { containers, exits, cgroups, asked }, { id, graceSeconds: 0 }),
+      removeContainer: (own, id) => removeContainer(own, removeContainerDeps, id),
+      teardown: (own, id) => teardownSandbox(own, { sandboxes, network, stopInit: (at, sandbox, handler) => stopInit(at, init, sandbox, handler) }, id),
+    },
+    stats: {
+      containers, sandboxes, cgroups, rates: new CpuRates(), disk: new DiskUsage(rootfsUsage, monotonicMs), containersDir: paths.containersDir,
+      podCgroup: (sandbox: SandboxRecord) => podCgroup(config, sandbox),
+    },
+  };
+}
+
+/** A second nodelet on one machine must not take the first one's chain away. */
+const masquerading = (config: CriConfig): { masquerade?: { chain: string } } =>
+  config.cni.bridge === 'nodelet0' ? {} : { masquerade: { chain: `NODELET-MASQ-${config.cni.bridge}`.slice(0, 28) } };
+
+function podCgroup(config: CriConfig, sandbox: SandboxRecord): string {
+  const parent = sandbox.config.linux?.cgroupParent ?? '';
+  if (parent === '') return '';
+  const inside = cgroupPlace({ driver: config.cgroupDriver, parent, id: 'x' }).cgroupPath;
+  return inside.slice(0, inside.lastIndexOf('/'));
+}
+
+async function needed(program: string, hint: string): Promise<string> {
+  const path = await findProgram(program);
+  if (path === undefined) throw new Fault('precondition', `${program} is not installed: it comes with ${hint}`);
+  return path;
+}
+
+function runtimeTable(runtimes: readonly OciRuntime[], defaultName: string | undefined): (handler: string) => OciRuntime {
+  return (handler) => {
+    const name = handler === '' ? (defaultName ?? runtimes[0]?.name) : handler;
+    const found = runtimes.find((runtime) => runtime.name === name);
+    if (found === undefined) throw new Fault('invalid', `runtime handler ${JSON.stringify(handler)} is not configured; there are ${runtimes.map((runtime) => runtime.name).join(', ')}`);
+    return found;
+  };
+}

@@ -1,0 +1,112 @@
+/** The verbs of the CRI on the parts of this server: what cri/service calls. */
+import type { ImageVerbs } from './service/image-service.ts';
+import type { RuntimeVerbs } from './service/runtime-service.ts';
+import { runtimeConfig, status, version } from './service/runtime-status.ts';
+import type { CriConfig } from './config.ts';
+import { createContainer } from './container/create.ts';
+import { execSync } from './container/exec-sync.ts';
+import { listContainers, type RepoDigestOf } from './container/list.ts';
+import { removeContainer } from './container/remove.ts';
+import { reopenContainerLog } from './container/reopen-log.ts';
+import { startContainer } from './container/start.ts';
+import { containerInfo, containerStatus } from './container/status.ts';
+import { stopContainer } from './container/stop.ts';
+import { updateContainerResources } from './container/update-resources.ts';
+import { Fault } from '#host/fault.ts';
+import type { CriParts } from './parts.ts';
+import { startInit } from './sandbox/init.ts';
+import { removePodSandbox } from './sandbox/remove.ts';
+import { runPodSandbox } from './sandbox/run.ts';
+import { isVisible, matchesFilter, podSandbox, podSandboxInfo, podSandboxStatus } from './sandbox/status.ts';
+import { stopPodSandbox } from './sandbox/stop.ts';
+import { containerStats, listContainerStats, listPodSandboxStats, podSandboxStats } from './stats/stats.ts';
+
+type SandboxVerbs = Pick<RuntimeVerbs, 'runPodSandbox' | 'stopPodSandbox' | 'removePodSandbox' | 'podSandboxStatus' | 'listPodSandbox'>;
+type ContainerVerbs = Pick<
+  RuntimeVerbs,
+  'createContainer' | 'startContainer' | 'stopContainer' | 'removeContainer' | 'containerStatus' | 'listContainers' | 'updateContainerResources' | 'reopenContainerLog' | 'execSync'
+>;
+
+export function runtimeVerbs(parts: CriParts, config: CriConfig, nodeletVersion: string): RuntimeVerbs {
+  const { stats } = parts;
+  return {
+    version: () => version(nodeletVersion),
+    status: (isVerbose) =>
+      status(
+        {
+          network: parts.cni.status(),
+          handlers: parts.runtimes.map((runtime) => ({ name: runtime.name, recursiveReadOnlyMounts: runtime.recursiveReadOnly })),
+          defaultHandler: parts.runtimeOf('').name,
+          config,
+        },
+        isVerbose,
+      ),
+    runtimeConfig: () => runtimeConfig(config.cgroupDriver),
+    setPodCidr: (_ctx, cidr) => parts.cni.setPodCidrs(cidr.split(',')),
+    ...sandboxVerbs(parts),
+    ...containerVerbs(parts),
+    containerStats: (ctx, id) => containerStats(ctx, stats, id),
+    listContainerStats: (ctx, filter) => listContainerStats(ctx, stats, filter),
+    podSandboxStats: (ctx, id) => podSandboxStats(ctx, stats, id),
+    listPodSandboxStats: (ctx, filter) => listPodSandboxStats(ctx, stats, filter),
+  };
+}
+
+function sandboxVerbs(parts: CriParts): SandboxVerbs {
+  const { sandboxes, removeSandbox } = parts;
+  const run = {
+    paths: parts.paths,
+    sandboxes,
+    flights: parts.flights.sandboxes,
+    network: parts.network,
+    resolveHandler: parts.init.resolveHandler,
+    startInit: (ctx: Parameters<typeof startInit>[0], sandbox: Parameters<typeof startInit>[2]) => startInit(ctx, parts.init, sandbox),
+    teardown: removeSandbox.teardown,
+  };
+  const visible = (id: string): ReturnType<typeof sandboxes.get> => {
+    const record = sandboxes.get(id);
+    if (!isVisible(record)) throw new Fault('not-found', `sandbox ${JSON.stringify(id)} not found`);
+    return record;
+  };
+  return {
+    runPodSandbox: (ctx, request) => runPodSandbox(ctx, run, request),
+    stopPodSandbox: async (ctx, id) => void (await stopPodSandbox(ctx, removeSandbox, id)),
+    removePodSandbox: (ctx, id) => removePodSandbox(ctx, removeSandbox, id),
+    podSandboxStatus: (id, isVerbose) => {
+      const record = visible(id);
+      return { status: podSandboxStatus(record), info: isVerbose ? podSandboxInfo(record) : {} };
+    },
+    listPodSandbox: (filter) => sandboxes.list().filter((record) => matchesFilter(record, filter)).map(podSandbox),
+  };
+}
+
+function containerVerbs(parts: CriParts): ContainerVerbs {
+  const { containers, sandboxes, runtimeOf, cgroups, exits, asked, containerLock: lock } = parts;
+  const repoDigestOf: RepoDigestOf = (imageId) => parts.images.find(imageId)?.repoDigests[0];
+  return {
+    createContainer: (ctx, request) => createContainer(ctx, parts.createContainer, request),
+    startContainer: (ctx, id) => startContainer(ctx, { containers, sandboxes, lock, runtimeOf }, id),
+    stopContainer: (ctx, id, graceSeconds) => stopContainer(ctx, { containers, exits, cgroups, asked }, { id, graceSeconds }),
+    removeContainer: (ctx, id) => removeContainer(ctx, parts.removeContainer, id),
+    containerStatus: async (id, isVerbose) => {
+      const record = containers.get(id);
+      return { status: containerStatus(record, repoDigestOf), info: isVerbose ? await containerInfo(record) : {} };
+    },
+    listContainers: (filter) => listContainers(containers.list(), filter, repoDigestOf),
+    updateContainerResources: (ctx, id, resources) =>
+      updateContainerResources(ctx, { containers, cgroups, lock, host: parts.createContainer.host }, { id, resources }),
+    reopenContainerLog: (ctx, id) => reopenContainerLog(ctx, { containers }, id),
+    execSync: (ctx, request) => execSync(ctx, { containers, runtimeOf, cgroups, scratchDir: parts.scratchDir }, request),
+  };
+}
+
+export function imageVerbs(parts: CriParts): ImageVerbs {
+  const { images } = parts;
+  return {
+    list: (ref) => images.list(ref),
+    status: (ref, isVerbose) => images.status(ref, { verbose: isVerbose }),
+    pull: async (ctx, request) => (await images.pull(ctx, request)).id,
+    remove: (ctx, ref) => images.remove(ctx, ref),
+    fsInfo: () => images.fsInfo(),
+  };
+}
