@@ -33,6 +33,8 @@ import { hostDevices, prepareMounts, seccompFile } from './sources.ts';
 export interface ContainerImage {
   readonly id: string;
   readonly config: ImageDefaults;
+  /** Chain ids: noted in the record, for they must stay while the container does, even when the image goes. */
+  readonly layers: readonly string[];
 }
 
 export interface CreateDeps<Image extends ContainerImage = ContainerImage> {
@@ -148,7 +150,7 @@ function newRecord(deps: Pick<CreateDeps, 'paths'>, facts: NewRecordFacts): Cont
     sandboxId: sandbox.id,
     name: order.name,
     config,
-    image: { id: image.id, ref: spec?.userSpecifiedImage || spec?.image || image.id },
+    image: { id: image.id, ref: spec?.userSpecifiedImage || spec?.image || image.id, layers: image.layers },
     runtimeHandler: runtime.name,
     bundleDir,
     logPath: logPathOf(sandbox.config.logDirectory, config.logPath),

@@ -18,7 +18,6 @@ import { cgroupPlace } from '../oci/cgroup-path.ts';
 import type { MonitorPaths } from '../oci/conmon.ts';
 import { probeRuntimes } from '../oci/probe.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
-import { capabilitiesInMask } from '../spec/capabilities.ts';
 import type { SpecHost } from '../spec/container-spec.ts';
 import { containerStore, type ContainerStore } from '../state/container-store.ts';
 import { Flights } from '../state/flights.ts';
@@ -30,6 +29,7 @@ import { sandboxStore } from '../state/sandbox-store.ts';
 import { createContainer, type ContainerImage, type CreateDeps } from './create.ts';
 import { execSync, type ExecSyncResult } from './exec-sync.ts';
 import { type Exits, watchExits } from './exit.ts';
+import { specHost } from './host.ts';
 import { removeContainer } from './remove.ts';
 import { startContainer } from './start.ts';
 import { stopContainer } from './stop.ts';
@@ -86,7 +86,7 @@ export async function testPod(options: { podPrivileged?: boolean } = {}): Promis
   const cgroupParent = `/nodelet-test-${process.pid}-${attempts++}`;
   const probe = { configured: [], cgroupDriver: 'cgroupfs', cgroupParent, stateDir: join(tmpdir(), 'nodelet-test-probe'), ociRootDir: paths.ociRootDir, cgroups } as const;
   const runtime = (await probeRuntimes(ctx, probe))[0]!;
-  const host = await testHost(cgroups);
+  const host = await specHost({ cgroups, appArmorProfile: undefined });
   const base = await busyboxRoot(join(dir, 'base'));
   const sandboxes = sandboxStore(paths.sandboxesDir);
   const sandbox = await makeSandbox({ paths, logDir, cgroupParent, privileged: options.podPrivileged ?? false });
@@ -144,12 +144,6 @@ const containerConfig = (config: Partial<ContainerConfig>): ContainerConfig =>
     linux: { resources: undefined, securityContext: { namespaceOptions: { network: NamespaceMode.POD, pid: NamespaceMode.CONTAINER, ipc: NamespaceMode.POD } } },
     ...config,
   });
-
-async function testHost({ version, controllers }: Cgroups): Promise<SpecHost> {
-  const mask = /^CapBnd:\s*([0-9a-f]+)/m.exec(await readFile('/proc/self/status', 'utf8'))?.[1] ?? '0';
-  const lowestOomScoreAdj = Number(await readFile('/proc/self/oom_score_adj', 'utf8'));
-  return { cgroupVersion: version, controllers, swapAccounting: false, capabilities: capabilitiesInMask(mask), lowestOomScoreAdj, appArmor: { enabled: false }, selinux: false, arch: process.arch };
-}
 
 async function busyboxRoot(dir: string): Promise<string> {
   for (const name of ['bin', 'proc', 'sys', 'dev', 'etc', 'tmp']) await mkdir(join(dir, name), { recursive: true });
