@@ -98,7 +98,7 @@ export async function testPod(options: { podPrivileged?: boolean } = {}): Promis
   const runtimeOf = (): OciRuntime => runtime;
   const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock });
   const teardownDeps: TeardownDeps = { paths, monitor, containers, cgroups, runtimes: [runtime], removeRootfs: (_ctx, at) => removeTree(join(at, 'rootfs')) };
-  const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, layers: [], config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'] }, layers: [] };
+  const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'] }, layers: [] };
   const createDeps: CreateDeps = {
     paths, monitor, host, containers, sandboxes, flights, lock, runtimeOf,
     findImage: (ref) => (ref === 'busybox' ? image : undefined),
