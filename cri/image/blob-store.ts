@@ -3,14 +3,14 @@
  *
  *   blobs/<algorithm>/<hex>     verified content             ingest/<algorithm>-<hex>    what has come in so far: kept for resuming
  */
-import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncDirectory, temporaryPrefix, writeFileAtomic } from '#host/atomic-file.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
+import { sweepTemporaries } from '../snapshot/temporary.ts';
 import { algorithmOf, DigestCheck, hexOf, isDigest, verifyDigest, type Digest } from './digest.ts';
 
 export interface BlobSize {
@@ -74,20 +74,6 @@ export class BlobStore {
     return Ingest.begin(ctx, blob, { partial, final: this.path(blob.digest) });
   }
 
-  /** Takes in a file: copied (shared on file systems that can) and verified. */
-  async addFile(ctx: Ctx, digest: Digest, file: string): Promise<void> {
-    if (this.has(digest)) return;
-    const temporary = join(this.#ingestDir, `${temporaryPrefix}${randomBytes(6).toString('hex')}`);
-    try {
-      await copyFile(file, temporary);
-      const actual = await fileDigest(ctx, temporary, digest);
-      if (actual !== digest) throw new Fault('invalid', `${file}: wrong digest: expected ${digest}, got ${actual}`);
-      await rename(temporary, this.path(digest));
-    } finally {
-      await rm(temporary, { force: true });
-    }
-  }
-
   /** Absent is fine. */
   async remove(digest: Digest): Promise<void> {
     await rm(this.path(digest), { force: true });
@@ -114,16 +100,17 @@ export class BlobStore {
     return digests;
   }
 
-  /** Removes unfinished downloads that nobody has continued for this long, and the left-overs of interrupted writes. Only while nothing is taken in. */
+  /** Removes unfinished downloads that nobody has continued for this long, and the left-overs of processes that died. */
   async sweepUnfinished(options: { olderThanMs: number; nowMs: number }): Promise<void> {
-    for (const name of await readdir(this.#ingestDir)) {
-      const path = join(this.#ingestDir, name);
-      const { mtimeMs } = await stat(path);
-      if (name.startsWith(temporaryPrefix) || options.nowMs - mtimeMs > options.olderThanMs) await rm(path, { force: true, recursive: true });
+    await sweepTemporaries(this.#ingestDir);
+    const isOld = async (path: string): Promise<boolean> => options.nowMs - (await stat(path)).mtimeMs > options.olderThanMs;
+    for (const entry of await readdir(this.#ingestDir, { withFileTypes: true })) {
+      const path = join(this.#ingestDir, entry.name);
+      if (entry.isFile() && (await isOld(path))) await rm(path, { force: true });
     }
     for (const algorithm of ['sha256', 'sha512']) {
       const dir = join(this.#blobsDir, algorithm);
-      for (const name of await readdir(dir)) if (name.startsWith(temporaryPrefix)) await rm(join(dir, name), { force: true });
+      for (const name of await readdir(dir)) if (name.startsWith(temporaryPrefix) && (await isOld(join(dir, name)))) await rm(join(dir, name), { force: true });
     }
   }
 }

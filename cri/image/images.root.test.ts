@@ -24,6 +24,7 @@ async function setUp(options: Partial<Parameters<typeof Images.open>[1]> = {}): 
     [Symbol.asyncDispose]: async () => {
       await images.close();
       await registry[Symbol.asyncDispose]();
+      await removeRootfs(ctx, join(dir, 'container'));
       await rm(dir, { recursive: true, force: true });
     },
   };

@@ -1,16 +1,14 @@
 /** `nodelet image import PATH`: images from an OCI layout or a docker archive, each a directory or a tar (compressed or not). */
-import { randomBytes } from 'node:crypto';
-import { mkdir, realpath, stat } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { temporaryPrefix } from '#host/atomic-file.ts';
 import { nowNs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { treeUsage } from '#host/disk.ts';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
-import { removeTree } from '#host/remove-tree.ts';
 import { chainIds, type ChainId } from '../snapshot/chain-id.ts';
 import type { Layers } from '../snapshot/layers.ts';
+import { makeTemporary } from '../snapshot/temporary.ts';
 import { fileDigest, type BlobStore } from './blob-store.ts';
 import { takeImportLock } from './import-lock.ts';
 import { readImageDirectory, type SourceImage } from './import-source.ts';
@@ -55,14 +53,9 @@ async function existing(path: string): Promise<string> {
 
 async function importArchive(ctx: Ctx, deps: ImportDeps, request: { readonly path: string; readonly name: string | undefined }): Promise<ImageRecord[]> {
   // In `ingest`, where an interrupted import is swept.
-  const directory = join(deps.imagesDir, 'ingest', `${temporaryPrefix}${randomBytes(6).toString('hex')}`);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  try {
-    await deps.unpacker.extract(ctx, { archive: request.path, directory });
-    return await importDirectory(ctx, deps, { path: directory, name: request.name });
-  } finally {
-    await removeTree(directory);
-  }
+  await using directory = await makeTemporary(join(deps.imagesDir, 'ingest'));
+  await deps.unpacker.extract(ctx, { archive: request.path, directory: directory.path });
+  return await importDirectory(ctx, deps, { path: directory.path, name: request.name });
 }
 
 async function importDirectory(ctx: Ctx, deps: ImportDeps, request: { readonly path: string; readonly name: string | undefined }): Promise<ImageRecord[]> {

@@ -12,7 +12,7 @@
  * Whiteouts: OCI image-spec 1.1 layer.md → overlayfs: `.wh.x` is a character device 0/0 called x; `.wh..wh..opq` is trusted.overlay.opaque=y on the directory.
  */
 import { closeSync, copyFileSync, ftruncateSync, readlinkSync, writeSync } from 'node:fs';
-import { Directory, setOwnerAndMode } from '#host/directory.ts';
+import { setOwnerAndMode, type Directory } from '#host/directory.ts';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
 import { LayerPaths } from './layer-paths.ts';

@@ -170,7 +170,7 @@ export class Puller {
       }
     });
     const results = await Promise.allSettled(works);
-    if (first !== undefined) throw first;
+    if (first !== undefined) throw first instanceof Error ? first : new Fault('internal', String(first));
     const usage: LayerUsage[] = [];
     for (const result of results) if (result.status === 'fulfilled') usage[result.value.index] = result.value.usage;
     return usage;

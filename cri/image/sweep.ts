@@ -16,11 +16,11 @@ export interface SweepDeps {
   readonly imagesDir: string;
 }
 
-/** Before anything else is done with the store: removes what an interrupted process left half made, and records whose layers are gone. */
+/** Removes what processes that died left half made, and records whose layers are gone. Harms no other process that works on the same directories. */
 export async function sweepAtStart(ctx: Ctx, deps: SweepDeps): Promise<void> {
   using lock = takeImportLock(deps.imagesDir);
   if (lock === undefined) return;
-  await deps.layers.sweepTemporary(ctx);
+  await deps.layers.sweepTemporary();
   await deps.blobs.sweepUnfinished({ olderThanMs: keepUnfinishedMs, nowMs: Date.now() });
   for (const record of deps.store.list()) {
     const lost = record.layers.find((layer) => !deps.layers.exists(layer));

@@ -6,6 +6,7 @@ import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
 import type { ChainId } from '../snapshot/chain-id.ts';
 import type { Layers } from '../snapshot/layers.ts';
+import type { TemporaryDirectory } from '../snapshot/temporary.ts';
 import type { Digest } from './digest.ts';
 import type { Applied } from './layer-apply.ts';
 import type { LayerUsage } from './store.ts';
@@ -34,27 +35,28 @@ export class Unpacker {
 
   /** Makes the layer; on failure nothing is left. Throws Fault invalid for content that is refused. Once at a time per chain id. */
   async unpack(ctx: Ctx, request: LayerRequest): Promise<LayerUsage> {
-    let directory = await this.#layers.temporary();
-    try {
-      let applied = await this.#apply(ctx, { blobPath: request.blobPath, diffId: request.diffId, directory });
-      if (applied.implicitDirectories.length > 0 || applied.missingLinks.length > 0) {
-        await request.lowersReady();
-        if (!(await this.#settle(ctx, directory, applied, request))) {
-          await this.#layers.discard(directory);
-          directory = await this.#layers.temporary();
-          const lowers = request.lowers.map((layer) => this.#layers.directory(layer));
-          applied = await this.#apply(ctx, { blobPath: request.blobPath, diffId: request.diffId, directory, lowers });
-          const [link] = applied.missingLinks;
-          if (link !== undefined) throw new Fault('invalid', `the hard link ${link} points at nothing`);
-        }
-      }
-      if (applied.lostXattrs > 0) ctx.log.warn({ layer: request.chainId, count: applied.lostXattrs }, 'extended attributes of a layer could not be stored');
-      await this.#layers.commit(request.chainId, directory);
-      return { usedBytes: applied.usedBytes, inodes: applied.inodes };
-    } catch (error) {
-      await this.#layers.discard(directory);
-      throw error;
-    }
+    await using directory = await this.#layers.temporary();
+    const applied = await this.#apply(ctx, { blobPath: request.blobPath, diffId: request.diffId, directory: directory.path });
+    const isOpen = applied.implicitDirectories.length > 0 || applied.missingLinks.length > 0;
+    if (isOpen) await request.lowersReady();
+    if (isOpen && !(await this.#settle(ctx, directory.path, applied, request))) return await this.#unpackOver(ctx, request);
+    return await this.#commit(ctx, request, directory, applied);
+  }
+
+  /** Again, with the layers below in view. */
+  async #unpackOver(ctx: Ctx, request: LayerRequest): Promise<LayerUsage> {
+    await using directory = await this.#layers.temporary();
+    const lowers = request.lowers.map((layer) => this.#layers.directory(layer));
+    const applied = await this.#apply(ctx, { blobPath: request.blobPath, diffId: request.diffId, directory: directory.path, lowers });
+    const [link] = applied.missingLinks;
+    if (link !== undefined) throw new Fault('invalid', `the hard link ${link} points at nothing`);
+    return await this.#commit(ctx, request, directory, applied);
+  }
+
+  async #commit(ctx: Ctx, request: LayerRequest, directory: TemporaryDirectory, applied: Applied): Promise<LayerUsage> {
+    if (applied.lostXattrs > 0) ctx.log.warn({ layer: request.chainId, count: applied.lostXattrs }, 'extended attributes of a layer could not be stored');
+    await this.#layers.commit(request.chainId, directory);
+    return { usedBytes: applied.usedBytes, inodes: applied.inodes };
   }
 
   async #settle(ctx: Ctx, directory: string, applied: Applied, request: LayerRequest): Promise<boolean> {

@@ -7,14 +7,13 @@
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, renameSync } from 'node:fs';
-import { mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncDirectory, temporaryPrefix } from '#host/atomic-file.ts';
-import type { Ctx } from '#host/ctx.ts';
 import { syncFileSystemOf } from '#host/directory.ts';
 import { isErrno } from '#host/errno.ts';
-import { removeTree } from '#host/remove-tree.ts';
 import { chainIdToName, nameToChainId, type ChainId } from './chain-id.ts';
+import { makeTemporary, sweepTemporaries, type TemporaryDirectory } from './temporary.ts';
 
 export class Layers {
   readonly root: string;
@@ -40,30 +39,22 @@ export class Layers {
     return join(this.root, chainIdToName(chainId));
   }
 
-  /** An empty directory to make a layer in; hand it to `commit` or to `discard`. */
-  async temporary(): Promise<string> {
-    const path = join(this.root, `${temporaryPrefix}${randomBytes(8).toString('hex')}`);
-    await mkdir(path, { mode: 0o755 });
-    return path;
+  /** An empty directory to make a layer in, on the way to `commit`. */
+  temporary(): Promise<TemporaryDirectory> {
+    return makeTemporary(this.root);
   }
 
   /**
-   * Makes the finished directory `temporary` the layer `chainId`, surviving a power loss. If that layer came into being meanwhile (another process
-   * imported it), ours is dropped: both are the same.
+   * Makes the finished directory the layer `chainId`, surviving a power loss. If that layer came into being meanwhile (another process imported it),
+   * ours is left to be dropped: both are the same.
    */
-  async commit(chainId: ChainId, temporary: string): Promise<void> {
+  async commit(chainId: ChainId, temporary: TemporaryDirectory): Promise<void> {
     await this.#writeBack();
     try {
-      await rename(temporary, this.directory(chainId));
+      await rename(temporary.path, this.directory(chainId));
     } catch (error) {
       if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error;
-      await this.discard(temporary);
     }
-  }
-
-  /** Removes a directory that `temporary()` made; one that is gone already is fine. */
-  async discard(temporary: string): Promise<void> {
-    await removeTree(temporary);
   }
 
   /** Makes the renames so far survive a power loss: before a record that relies on them is written. */
@@ -83,29 +74,16 @@ export class Layers {
       if (isErrno(error, 'ENOENT')) return;
       throw error;
     }
-    await removeTree(doomed);
+    await rm(doomed, { recursive: true, force: true });
   }
 
   async list(): Promise<ChainId[]> {
     return (await readdir(this.root)).map(nameToChainId).filter((id) => id !== undefined);
   }
 
-  /** When the layer was put in place (or its directory touched last), undefined when it is gone. */
-  async committedAtMs(chainId: ChainId): Promise<number | undefined> {
-    try {
-      return (await stat(this.directory(chainId))).ctimeMs;
-    } catch (error) {
-      if (isErrno(error, 'ENOENT')) return undefined;
-      throw error;
-    }
-  }
-
-  /** Removes what an interrupted process left half made. Only while nobody makes layers. */
-  async sweepTemporary(ctx: Ctx): Promise<void> {
-    for (const name of await readdir(this.root)) {
-      ctx.signal.throwIfAborted();
-      if (name.startsWith(temporaryPrefix)) await removeTree(join(this.root, name));
-    }
+  /** Removes what processes that died left half made or half removed. */
+  async sweepTemporary(): Promise<void> {
+    await sweepTemporaries(this.root);
   }
 
   /** One syncfs(2) serves all who asked before it began: those who come while one runs share the next. */
