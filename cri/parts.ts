@@ -9,7 +9,7 @@ import type { Ctx } from '#host/ctx.ts';
 import { findProgram } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import { warmThreadPool } from '#host/namespaces.ts';
-import type { CriConfig } from './config.ts';
+import { type CriConfig, defaultCriConfig } from './config.ts';
 import type { CreateDeps } from './container/create.ts';
 import { type Exits, watchExits } from './container/exit.ts';
 import type { RemoveDeps as RemoveContainerDeps } from './container/remove.ts';
@@ -71,7 +71,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   for (const dir of [paths.stateDir, paths.conmonSocketsDir, scratchDir]) await mkdir(dir, { recursive: true, mode: 0o711 });
   const containers = containerStore(paths.containersDir);
   const sandboxes = sandboxStore(paths.sandboxesDir);
-  const cni = new Cni({ ...config.cni, cacheDir: paths.cniDir, defaultNetwork: { podCidrs: config.cni.podCidrs, bridge: config.cni.bridge }, ...masquerading(config) });
+  const cni = new Cni({ ...config.cni, cacheDir: paths.cniDir, defaultNetwork: { podCidrs: config.cni.podCidrs, bridge: config.cni.bridge }, ...chainOption(config) });
   const [images, runtimes, conmon] = await Promise.all([
     Images.open(ctx, { imagesDir: paths.imagesDir, layersDir: paths.layersDir, certsDir: config.certsDir }),
     probeRuntimes(ctx, {
@@ -127,9 +127,14 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   };
 }
 
-/** A second nodelet on one machine must not take the first one's chain away. */
-const masquerading = (config: CriConfig): { masquerade?: { chain: string } } =>
-  config.cni.bridge === 'nodelet0' ? {} : { masquerade: { chain: `NODELET-MASQ-${config.cni.bridge}`.slice(0, 28) } };
+/** A second nodelet on one machine, which needs a bridge of its own, must not take the first one's chain away. */
+export const masqueradeChainOf = (config: CriConfig): { chain: string } | undefined =>
+  config.cni.bridge === defaultCriConfig.cni.bridge ? undefined : { chain: `NODELET-MASQ-${config.cni.bridge}`.slice(0, 28) };
+
+const chainOption = (config: CriConfig): { masquerade?: { chain: string } } => {
+  const masquerade = masqueradeChainOf(config);
+  return masquerade === undefined ? {} : { masquerade };
+};
 
 function podCgroup(config: CriConfig, sandbox: SandboxRecord): string {
   const parent = sandbox.config.linux?.cgroupParent ?? '';
