@@ -56,7 +56,7 @@ export async function answers(socket: string): Promise<boolean> {
 }
 
 /** By the CRI, as the kubelet would: every sandbox with its containers. */
-async function removeAllPods(socket: string): Promise<void> {
+export async function removeAllPods(socket: string): Promise<void> {
   await using crictl = await crictlFor(socket);
   const pods = (await crictl.run(['pods', '-q'])).split('\n').filter(Boolean);
   for (const pod of pods) await crictl.output(['rmp', '-f', pod]);

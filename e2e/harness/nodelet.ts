@@ -5,7 +5,7 @@ import { request } from 'node:https';
 import path from 'node:path';
 import type { Cluster } from '../../hack/cluster/control-plane.ts';
 import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../../hack/cluster/processes.ts';
-import { answers } from './containerd.ts';
+import { answers, removeAllPods } from './containerd.ts';
 import type { CriOptions, CriServer } from './cri-server.ts';
 import { bridgeConflist, deleteInterface, freePorts, freeSubnet, hostAddress, privateDir, removeWithMounts } from './private.ts';
 import { shell } from './shell.ts';
@@ -70,8 +70,13 @@ export async function startNodelet(options: NodeletOptions): Promise<Nodelet> {
     stop: () => stopService(service),
     kill: () => killService(service),
     [Symbol.asyncDispose]: async () => {
-      if (options.mode === 'agent') await stopService(service); else await wipe();
-      await plan.remove();
+      try {
+        if (options.mode === 'agent') await stopService(service); else await wipe();
+      } catch (e) { // what a failed wipe leaves must not disturb the next test
+        if (runningPid(service) === undefined) await start();
+        await removeAllPods(socket);
+        throw e;
+      } finally { await plan.remove(); }
     },
   };
 }
