@@ -47,7 +47,7 @@ export function overlap(a: Subnet, b: Subnet): boolean {
 }
 
 /** The address of a CIDR, without the length. */
-export const addressOf = (cidr: string): string => cidr.split('/')[0] ?? cidr;
+const addressOf = (cidr: string): string => cidr.split('/')[0] ?? cidr;
 
 /** The `n`th address of the network (0 is the network itself). Throws RangeError past its end. */
 export function addressAt(cidr: string, n: bigint): string {

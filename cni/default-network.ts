@@ -18,7 +18,7 @@ export interface DefaultNetworkOptions {
   readonly addressDir: string;
 }
 
-export const defaultBridge = 'nodelet0';
+const defaultBridge = 'nodelet0';
 const name = 'nodelet';
 
 /** Throws Fault invalid: not CIDRs, too small for a gateway and a pod, or two of one family. */

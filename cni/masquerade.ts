@@ -44,7 +44,7 @@ async function findBackend(ctx: Ctx, family: Family): Promise<Backend | undefine
 }
 
 /** The jump of one pod CIDR, as arguments after -A, -C or -D. Pure. */
-export const jumpRule = (subnet: Subnet, chain: string): string[] => ['POSTROUTING', '-s', subnet.cidr, '-m', 'comment', '--comment', comment, '-j', chain];
+const jumpRule = (subnet: Subnet, chain: string): string[] => ['POSTROUTING', '-s', subnet.cidr, '-m', 'comment', '--comment', comment, '-j', chain];
 
 /** What iptables-restore --noflush gets: our chain from empty (that is what naming it does), and jumps that are missing. Pure. */
 export function restoreText(options: { family: Family; chain: string; direct: readonly Subnet[]; missingJumps: readonly Subnet[] }): string {

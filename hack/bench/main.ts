@@ -1,0 +1,90 @@
+/** npm run bench: see `--help`. Starts the servers, measures, prints, and takes everything away again. */
+import { existsSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg, release } from 'node:os';
+import path from 'node:path';
+import { buildLayout } from '../images/build.ts';
+import { judgesDir } from '../judges/pins.ts';
+import { measureFloor } from './floor.ts';
+import { measureIdle, measureLife, measureMany, measurePull, pull, Results, type Bench } from './measure.ts';
+import { markdownTable, textTable } from './numbers.ts';
+import { type Options, parseOptions, usage } from './options.ts';
+import { type Registry, serveLayouts } from './registry.ts';
+import { attach, runtimePath, type Server, startContainerd, startNodelet } from './servers.ts';
+
+const say = (line: string): void => console.error(line);
+const busybox = 'registry.k8s.io/e2e-test-images/busybox:1.29-2';
+const pause = 'registry.k8s.io/pause:3.10.2';
+
+const aborted = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(name, () => {
+    if (!aborted.signal.aborted) say(`${name}: cleaning up…`);
+    aborted.abort(new Error(`stopped by ${name}`));
+  });
+}
+
+async function startServers(options: Options, registry: Registry, add: (server: Server) => void): Promise<void> {
+  const start = { runtime: options.runtime, registry, ipMasq: options.ipMasq, sandboxImage: pause };
+  if (options.nodelet) add(await startNodelet(start));
+  aborted.signal.throwIfAborted();
+  if (options.containerd) add(await startContainerd(start));
+  for (const { name, socket } of options.sockets) add(await attach(name, socket));
+}
+
+async function measure(options: Options, bench: Bench): Promise<void> {
+  const wants = (part: Options['only'][number]): boolean => options.only.includes(part);
+  if (wants('memory')) measureIdle(bench);
+  if (wants('life')) await measureLife(bench, options.rounds);
+  if (wants('pods') || wants('memory') || wants('lists')) {
+    for (const pods of options.pods) await measureMany(bench, { pods, repeats: options.repeats, memory: wants('memory'), lists: wants('lists') });
+  }
+  if (wants('pull')) await measurePull(bench, { images: ['gzip', 'zstd'].map((form) => `registry.k8s.io/bench/big:${form}`), repeats: options.repeats });
+}
+
+function print(options: Options, results: Results, servers: readonly Server[]): void {
+  const columns = [...(options.floor ? ['floor'] : []), ...servers.map(({ name }) => name)];
+  const reference = columns.length > 1 ? columns.at(-1) : undefined;
+  const table = { rows: results.rows(), servers: columns, reference };
+  const about = `${servers.map(({ name, version }) => `${name} ${version}`).join(', ')}; ${options.runtime}, ${options.hostNetwork ? 'host network' : 'CNI bridge and portmap'}, `
+    + `seccomp ${options.seccomp}; ${cpus().length} CPUs, Linux ${release()}, load ${loadavg()[0]?.toFixed(1)}; medians (p10..p90), ${options.rounds} rounds`;
+  if (options.json !== '-') console.log(options.markdown ? `${markdownTable(table)}\n\n${about}.` : `${textTable(table)}\n\n${about}`);
+  if (options.json === undefined) return;
+  const text = `${JSON.stringify({ about, options, rows: table.rows }, undefined, 1)}\n`;
+  if (options.json === '-') process.stdout.write(text);
+  else writeFileSync(options.json, text);
+}
+
+async function bench(options: Options): Promise<void> {
+  if (process.getuid?.() !== 0) throw new Error('the benchmark starts containers: run it as root');
+  const quick = await buildLayout('quick', say);
+  const registry = await serveLayouts([quick, ...(options.only.includes('pull') ? [await buildLayout('bench', say)] : [])]);
+  const servers: Server[] = [];
+  const results = new Results();
+  const image = options.image ?? busybox;
+  try {
+    await startServers(options, registry, (server) => {
+      servers.push(server);
+      say(`${server.name} ${server.version} is up`);
+    });
+    for (const server of servers) await pull(server, image);
+    await measure(options, { servers, results, signal: aborted.signal, say, image, hostNetwork: options.hostNetwork, seccomp: options.seccomp });
+    if (options.floor) {
+      const cniBinDir = [path.join(judgesDir(), 'cni'), '/opt/cni/bin', '/usr/lib/cni'].find((dir) => existsSync(path.join(dir, 'bridge'))) ?? '/opt/cni/bin';
+      say('floor: the programs alone');
+      await measureFloor(results, { rounds: options.rounds, runtime: runtimePath(options.runtime), cniBinDir, layout: quick, reference: busybox, ipMasq: options.ipMasq, signal: aborted.signal });
+    }
+    print(options, results, servers);
+  } finally {
+    for (const server of servers.toReversed()) await server.close().catch((error: unknown) => { say(`clean-up of ${server.name}: ${String(error)}`); process.exitCode = 1; });
+    await registry.close();
+  }
+}
+
+try {
+  const options = parseOptions(process.argv.slice(2));
+  if (options.help) process.stdout.write(usage);
+  else await bench(options);
+} catch (error) {
+  console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
+  process.exitCode = 1;
+}
