@@ -1,0 +1,53 @@
+/** Command lines and answers of conmon and OCI runtimes. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { cgroupPlace } from './cgroup-path.ts';
+import { monitorArgs, parseSyncMessage } from './conmon.ts';
+import { execProcess } from './exec.ts';
+import { knowsRecursiveReadOnly, parseVersion } from './probe.ts';
+import type { OciRuntime } from './runtime.ts';
+import type { OciSpec } from './spec-types.ts';
+
+const runtime: OciRuntime = { name: 'runc', path: '/usr/sbin/runc', rootDir: '/run/n/oci/runc', cgroupDriver: 'cgroupfs', version: 'runc 1.1.5', recursiveReadOnly: true };
+const order = { id: 'abc', name: 'k8s_x', bundleDir: '/c/abc', logPath: '/l/0.log', tty: false, stdin: false, stdinOnce: false };
+const paths = { conmon: '/usr/bin/conmon', socketsDir: '/run/n/conmon' };
+
+test('a group lies below its parent, or is a scope in its slice', () => {
+  assert.deepEqual(cgroupPlace({ driver: 'cgroupfs', parent: '/kubepods/pod1', id: 'c' }), { cgroupsPath: '/kubepods/pod1/c', cgroupPath: '/kubepods/pod1/c' });
+  assert.deepEqual(cgroupPlace({ driver: 'systemd', parent: '/kubepods.slice/kubepods-pod1.slice', id: 'c' }), {
+    cgroupsPath: 'kubepods-pod1.slice:cri-nodelet:c',
+    cgroupPath: '/kubepods.slice/kubepods-pod1.slice/cri-nodelet-c.scope',
+  });
+  for (const [driver, parent] of [['systemd', '/kubepods/pod1'], ['cgroupfs', '/a/../b']] as const) {
+    assert.throws(() => cgroupPlace({ driver, parent, id: 'c' }), { kind: 'invalid' });
+  }
+});
+
+test('the monitor gets stdin, a terminal and a log only when they are wanted', () => {
+  const args = monitorArgs(paths, runtime, order);
+  assert.equal(args.includes('--stdin') || args.includes('--terminal'), false);
+  assert.equal(args[args.indexOf('--log-path') + 1], 'k8s-file:/l/0.log');
+  const other = monitorArgs(paths, { ...runtime, cgroupDriver: 'systemd' }, { ...order, logPath: undefined, stdin: true, tty: true });
+  for (const wanted of ['--stdin', '--leave-stdin-open', '--terminal', '--systemd-cgroup', 'none']) assert.ok(other.includes(wanted), wanted);
+  assert.equal(monitorArgs(paths, runtime, { ...order, stdin: true, stdinOnce: true }).includes('--leave-stdin-open'), false);
+});
+
+test('messages of the monitor are read even when they are not quite JSON', () => {
+  assert.deepEqual(parseSyncMessage('{"data": 42}'), { data: 42, message: '' });
+  assert.deepEqual(parseSyncMessage('{"data": -1, "message": "runc: no \\"x\\""}'), { data: -1, message: 'runc: no "x"' });
+  assert.deepEqual(parseSyncMessage('{"data": -1, "message": "bad \x1f byte"}'), { data: -1, message: 'bad \x1f byte' });
+  assert.equal(parseSyncMessage(''), undefined);
+});
+
+test('an exec runs as the container does, with other arguments and TERM only on a terminal', () => {
+  const process = { user: { uid: 5, gid: 6 }, args: ['a'], env: ['A=1'], cwd: '/', capabilities: { bounding: [], effective: [], permitted: [] } };
+  const spec = { process } as unknown as OciSpec;
+  assert.deepEqual(execProcess(spec, { args: ['b'], tty: false }), { ...process, args: ['b'], terminal: false });
+  assert.deepEqual(execProcess(spec, { args: ['b'], tty: true }).env, ['A=1', 'TERM=xterm']);
+});
+
+test('versions are read from both programs, and tell whether recursive read-only works', () => {
+  assert.equal(parseVersion('runc version 1.1.5+ds1\ncommit: x\n'), 'runc 1.1.5+ds1');
+  assert.equal(parseVersion('crun version 1.8.1\n'), 'crun 1.8.1');
+  assert.deepEqual(['runc 1.0.3', 'runc 1.1.5', 'crun 1.3', 'crun 1.8.1', 'youki 0.5'].map(knowsRecursiveReadOnly), [false, true, false, true, false]);
+});
