@@ -1,0 +1,214 @@
+/** The node's HTTPS API from outside: who gets in, who does not, and what they read. */
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import * as https from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect } from 'node:tls';
+import { test } from 'node:test';
+import { quietCtx } from '#host/log.ts';
+import { failure, FakeApiServer } from '../kube/api-server.fake.ts';
+import type { SeenRequest } from '../kube/api-server.fake.ts';
+import { makeCertificate } from '../kube/certificate.ts';
+import type { MadeCertificate } from '../kube/certificate.ts';
+import { createKubeClient } from '../kube/client.ts';
+import type { Pod } from '../kube/types.ts';
+import { findRoute } from './routes.ts';
+import { startHealthServer, startServer } from './server.ts';
+import { subresourcesOf } from './authz.ts';
+
+const hour = 3_600_000;
+const times = { notBefore: new Date(Date.now() - hour), notAfter: new Date(Date.now() + hour) };
+const pod: Pod = {
+  metadata: { namespace: 'a', name: 'p', uid: 'u1' },
+  spec: { containers: [{ name: 'run' }, { name: 'wait' }] },
+  status: {
+    containerStatuses: [
+      { name: 'run', image: 'i', imageID: '', ready: true, restartCount: 0, containerID: 'nodelet://c1', state: { running: {} }, lastState: {} },
+      { name: 'wait', image: 'i', imageID: '', ready: false, restartCount: 0, state: { waiting: { reason: 'ContainerCreating' } }, lastState: {} },
+    ],
+  },
+};
+
+interface World extends AsyncDisposable {
+  readonly api: FakeApiServer;
+  readonly dir: string;
+  readonly port: number;
+  readonly admin: MadeCertificate;
+  readonly user: MadeCertificate;
+  readonly stranger: MadeCertificate;
+}
+
+/** `admin` may everything, `user` only nodes/healthz; tokens "good" (is admin) and "odd" (makes the API server fail). */
+function decide({ path, body }: SeenRequest): ReturnType<FakeApiServer['script']> {
+  const spec = (body as { spec?: Record<string, unknown> } | undefined)?.spec ?? {};
+  if (path.endsWith('/tokenreviews')) {
+    if (spec['token'] === 'odd') return failure(500, 'InternalError');
+    const authenticated = spec['token'] === 'good';
+    return { status: 201, body: { status: { authenticated, ...(authenticated && { user: { username: 'admin', groups: ['g'] } }) } } };
+  }
+  const { subresource } = spec['resourceAttributes'] as { subresource: string };
+  return { status: 201, body: { status: { allowed: spec['user'] === 'admin' || (spec['user'] === 'user' && subresource === 'healthz') } } };
+}
+
+async function world(): Promise<World> {
+  const api = await FakeApiServer.start();
+  api.script = decide;
+  const dir = await mkdtemp(join(tmpdir(), 'server-'));
+  const authority = { commonName: 'ca' };
+  const ca = await makeCertificate({ subject: authority, use: 'authority', ...times });
+  const other = await makeCertificate({ subject: authority, use: 'authority', ...times });
+  const issue = (commonName: string, key: MadeCertificate['key']): Promise<MadeCertificate> =>
+    makeCertificate({ subject: { commonName, organizations: ['team'] }, use: 'client', issuer: { subject: authority, key }, ...times });
+  await writeFile(join(dir, 'ca.crt'), ca.certificatePem);
+  await writeFile(join(dir, '0.log'), '2026-01-02T03:04:05.000000006Z stdout F hello\n2026-01-02T03:04:06.000000006Z stdout F world\n');
+  const client = createKubeClient(api.access());
+  const server = await startServer(quietCtx(), {
+    address: '127.0.0.1', port: 0, nodeName: 'n1', client, clientCAFile: join(dir, 'ca.crt'), tlsCertFile: undefined, tlsPrivateKeyFile: undefined,
+    selfSigned: { pkiDir: join(dir, 'pki'), nodeName: 'n1', hosts: ['localhost', '127.0.0.1'] },
+    backend: {
+      pods: () => [pod],
+      runningPods: () => Promise.resolve([]),
+      findPod: (namespace, name) => (namespace === 'a' && name === 'p' ? pod : undefined),
+      containerLog: (_ctx, id) => Promise.resolve(id === 'nodelet://c1' ? { path: join(dir, '0.log'), isRunning: () => Promise.resolve(false) } : undefined),
+      configz: () => ({ kind: 'KubeletConfiguration' }),
+      syncLoopProblem: () => undefined,
+    },
+  });
+  return {
+    api, dir, port: server.port,
+    admin: await issue('admin', ca.key), user: await issue('user', ca.key), stranger: await issue('admin', other.key),
+    [Symbol.asyncDispose]: async () => {
+      await server.close();
+      client.close();
+      await api[Symbol.asyncDispose]();
+      await rm(dir, { recursive: true });
+    },
+  };
+}
+
+interface Answer {
+  readonly status: number | undefined;
+  readonly text: string;
+}
+
+async function ask(it: World, path: string, options: { as?: MadeCertificate; token?: string; method?: string } = {}): Promise<Answer> {
+  const ca = await readFile(join(it.dir, 'pki', 'kubelet.crt'), 'utf8');
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  const request = https.request(
+    {
+      host: '127.0.0.1', port: it.port, path, method: options.method ?? 'GET', ca, agent: false, cert: options.as?.certificatePem, key: options.as?.keyPem,
+      headers: options.token === undefined ? {} : { authorization: `Bearer ${options.token}` },
+    },
+    (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (piece: string) => (text += piece)).on('end', () => resolve({ status: response.statusCode, text })).on('error', reject);
+    },
+  );
+  request.on('error', reject).end();
+  return promise;
+}
+
+test('strangers get 401 on every path, whether it exists or not', async () => {
+  await using it = await world();
+  for (const path of ['/pods', '/healthz', '/containerLogs/a/p/run', '/exec/a/p/run?command=sh', '/nowhere', '/']) {
+    assert.deepEqual(await ask(it, path), { status: 401, text: 'Unauthorized' }, path);
+    assert.deepEqual(await ask(it, path, { as: it.stranger }), { status: 401, text: 'Unauthorized' }, `${path} with a certificate of another authority`);
+    assert.deepEqual(await ask(it, path, { token: 'bad' }), { status: 401, text: 'Unauthorized' }, `${path} with an unknown token`);
+  }
+  assert.deepEqual(await ask(it, '/pods', { token: 'odd' }), { status: 401, text: 'Unauthorized' }, 'when the API server cannot say who it is');
+});
+
+test('who is known but not allowed gets 403 with user, verb and subresources; finer rights suffice', async () => {
+  await using it = await world();
+  assert.deepEqual(await ask(it, '/pods', { as: it.user }), { status: 403, text: 'Forbidden (user=user, verb=get, resource=nodes, subresource(s)=[pods proxy])\n' });
+  assert.deepEqual(await ask(it, '/run/a/p/c', { as: it.user, method: 'POST' }), { status: 403, text: 'Forbidden (user=user, verb=create, resource=nodes, subresource(s)=[proxy])\n' });
+  assert.deepEqual(await ask(it, '/healthz', { as: it.user }), { status: 200, text: 'ok' });
+  assert.deepEqual(await ask(it, '/healthz/../pods', { as: it.user }), { status: 403, text: 'Forbidden (user=user, verb=get, resource=nodes, subresource(s)=[pods proxy])\n' });
+});
+
+test('an API server that cannot decide is no permission', async () => {
+  await using it = await world();
+  it.api.script = () => failure(500, 'InternalError');
+  assert.deepEqual(await ask(it, '/pods', { as: it.admin }), { status: 500, text: 'Authorization error (user=admin, verb=get, resource=nodes, subresource=pods)' });
+});
+
+test('verdicts are asked once, with the groups of the certificate and system:authenticated', async () => {
+  await using it = await world();
+  for (let i = 0; i < 3; i++) assert.equal((await ask(it, '/pods', { as: it.admin })).status, 200);
+  const reviews = it.api.requests.filter(({ path }) => path.endsWith('/subjectaccessreviews'));
+  assert.deepEqual(reviews.map(({ body }) => (body as { spec: unknown }).spec), [
+    { user: 'admin', groups: ['team', 'system:authenticated'], resourceAttributes: { verb: 'get', version: 'v1', resource: 'nodes', subresource: 'pods', name: 'n1' } },
+  ]);
+});
+
+const admitted: [string, number, string][] = [
+  ['/healthz?verbose', 200, '[+]ping ok\n[+]log ok\n[+]syncloop ok\nhealthz check passed\n'],
+  ['/healthz/syncloop', 200, 'ok'],
+  ['/healthz/nonsense', 404, '404 page not found\n'],
+  ['/configz', 200, '{"kubeletconfig":{"kind":"KubeletConfiguration"}}'],
+  ['/runningpods/', 200, '{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[]}'],
+  ['/containerLogs/a/p/run', 200, 'hello\nworld\n'],
+  ['/containerLogs/a/p/run?tailLines=1&timestamps=true', 200, '2026-01-02T03:04:06.000000006Z world\n'],
+  ['/containerLogs/a/p/run?tail=all&limitBytes=3&follow=true', 200, 'hel'],
+  ['/containerLogs/a/p/run?follow=true', 200, 'hello\nworld\n'],
+  ['/containerLogs/a/x/run', 404, 'pod "x" does not exist'],
+  ['/containerLogs/a/p/x', 404, 'container "x" not found in pod "p"'],
+  ['/containerLogs/a/p/wait', 400, 'container "wait" in pod "p" is waiting to start: ContainerCreating'],
+  ['/containerLogs/a/p/run?previous=true', 400, 'previous terminated container "run" in pod "p" not found'],
+  ['/containerLogs/a/p/run?tailLines=-1', 422, '{"message": "Invalid request."}'],
+  ['/containerLogs/a/p/run?sinceSeconds=1&sinceTime=2026-01-02T03:04:06Z', 422, '{"message": "Invalid request."}'],
+  ['/containerLogs/a/p/run?tailLines=x', 400, '{"message": "Unable to decode query."}'],
+  ['/exec/a/p/run?command=sh', 501, 'exec is not implemented by this node yet'],
+  ['/nowhere', 404, '404 page not found\n'],
+];
+test('who is allowed gets the answers of the kubelet', async () => {
+  await using it = await world();
+  for (const [path, status, text] of admitted) assert.deepEqual(await ask(it, path, { token: 'good' }), { status, text }, path);
+  assert.deepEqual(JSON.parse((await ask(it, '/pods', { as: it.admin })).text), { kind: 'PodList', apiVersion: 'v1', metadata: {}, items: [pod] });
+  assert.deepEqual(await ask(it, '/pods', { as: it.admin, method: 'DELETE' }), { status: 405, text: '405: Method Not Allowed' });
+});
+
+test('an upgrade passes the same gate', async () => {
+  await using it = await world();
+  const upgrade = async (certificate: MadeCertificate | undefined): Promise<string> => {
+    const socket = connect({ host: '127.0.0.1', port: it.port, rejectUnauthorized: false, cert: certificate?.certificatePem, key: certificate?.keyPem });
+    socket.write('POST /exec/a/p/run?command=sh HTTP/1.1\r\nhost: n\r\nconnection: Upgrade\r\nupgrade: SPDY/3.1\r\n\r\n');
+    let text = '';
+    for await (const piece of socket.setEncoding('utf8')) text += String(piece);
+    return text.split('\r\n')[0] ?? '';
+  };
+  assert.equal(await upgrade(undefined), 'HTTP/1.1 401 Unauthorized');
+  assert.equal(await upgrade(it.user), 'HTTP/1.1 403 Forbidden');
+  assert.equal(await upgrade(it.admin), 'HTTP/1.1 501 Not Implemented');
+});
+
+test('an authority that was replaced in its file stops counting without a restart', { timeout: 20_000 }, async () => {
+  await using it = await world();
+  assert.equal((await ask(it, '/pods', { as: it.admin })).status, 200);
+  const fresh = await makeCertificate({ subject: { commonName: 'new' }, use: 'authority', ...times });
+  await writeFile(join(it.dir, 'ca.crt'), fresh.certificatePem);
+  while ((await ask(it, '/pods', { as: it.admin })).status !== 401) await new Promise((resolve) => setTimeout(resolve, 20));
+});
+
+test('the plain health server answers /healthz and nothing else', async () => {
+  const server = await startHealthServer({ address: '127.0.0.1', port: 0, syncLoopProblem: () => 'stuck' });
+  const get = async (path: string): Promise<[number, string]> => {
+    const response = await fetch(`http://127.0.0.1:${server.port}${path}`);
+    return [response.status, await response.text()];
+  };
+  assert.deepEqual(await get('/healthz'), [500, '[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\nhealthz check failed\n']);
+  assert.deepEqual(await get('/healthz/ping'), [200, 'ok']);
+  assert.deepEqual(await get('/pods'), [404, '404 page not found\n']);
+  await server.close();
+});
+
+for (const [path, want] of [['/pods', 'pods proxy'], ['/podsx', 'proxy'], ['/metrics/cadvisor', 'metrics'], ['/logs/', 'log'], ['/%70ods', 'proxy'], ['/exec/a/b/c', 'proxy']] as const) {
+  test(`${path} is guarded as ${want}`, () => assert.equal(subresourcesOf(path).join(' '), want));
+}
+
+test('names in paths are decoded once, and an encoded slash stays in its name', () => {
+  const match = findRoute('GET', '/containerLogs/a/b%2fc/d%25');
+  assert.ok(match !== 'not-found' && 'parameters' in match);
+  assert.deepEqual(match.parameters, { namespace: 'a', pod: 'b/c', container: 'd%' });
+});
