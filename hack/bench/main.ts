@@ -45,7 +45,7 @@ function print(options: Options, results: Results, servers: readonly Server[]): 
   const columns = [...(options.floor ? ['floor'] : []), ...servers.map(({ name }) => name)];
   const reference = columns.length > 1 ? columns.at(-1) : undefined;
   const table = { rows: results.rows(), servers: columns, reference };
-  const about = `${servers.map(({ name, version }) => `${name} ${version}`).join(', ')}; ${options.runtime}, ${options.hostNetwork ? 'host network' : 'CNI bridge and portmap'}, `
+  const about = `${[...servers.map(({ name, version }) => `${name} ${version}`), ...(options.floor ? ['floor: the programs alone'] : [])].join(', ')}; ${options.runtime}, ${options.hostNetwork ? 'host network' : 'CNI bridge and portmap'}, `
     + `seccomp ${options.seccomp}; ${cpus().length} CPUs, Linux ${release()}, load ${loadavg()[0]?.toFixed(1)}; medians (p10..p90), ${options.rounds} rounds`;
   if (options.json !== '-') console.log(options.markdown ? `${markdownTable(table)}\n\n${about}.` : `${textTable(table)}\n\n${about}`);
   if (options.json === undefined) return;
@@ -67,7 +67,7 @@ async function bench(options: Options): Promise<void> {
       say(`${server.name} ${server.version} is up`);
     });
     for (const server of servers) await pull(server, image);
-    await measure(options, { servers, results, signal: aborted.signal, say, image, hostNetwork: options.hostNetwork, seccomp: options.seccomp });
+    if (servers.length > 0) await measure(options, { servers, results, signal: aborted.signal, say, image, hostNetwork: options.hostNetwork, seccomp: options.seccomp });
     if (options.floor) {
       const cniBinDir = [path.join(judgesDir(), 'cni'), '/opt/cni/bin', '/usr/lib/cni'].find((dir) => existsSync(path.join(dir, 'bridge'))) ?? '/opt/cni/bin';
       say('floor: the programs alone');
