@@ -146,22 +146,25 @@ export class LayerApplier implements TarSink {
   data(chunk: Uint8Array): void {
     const file = this.#file;
     if (file === undefined) return; // content of a skipped entry
-    if (isZero(chunk)) {
-      file.endsInHole = true;
-      file.position += chunk.length;
+    for (let at = 0; at < chunk.length; at += zeros.length) this.#write(file, chunk.subarray(at, at + zeros.length));
+  }
+
+  #write(file: OpenFile, piece: Uint8Array): void {
+    file.endsInHole = isZero(piece);
+    if (file.endsInHole) {
+      file.position += piece.length;
       return;
     }
-    file.endsInHole = false;
-    for (let at = 0; at < chunk.length; ) {
+    for (let at = 0; at < piece.length; ) {
       try {
-        const written = writeSync(file.fd, chunk, at, chunk.length - at, file.position);
+        const written = writeSync(file.fd, piece, at, piece.length - at, file.position);
         at += written;
         file.position += written;
       } catch (cause) {
         throw refuseOf(file.entry, cause);
       }
     }
-    this.#usedBytes += chunk.length;
+    this.#usedBytes += piece.length;
   }
 
   endEntry(): void {
@@ -209,7 +212,6 @@ export class LayerApplier implements TarSink {
 
   #describeRoot(entry: TarEntry): void {
     if (entry.type !== 'directory' || this.#isPlain) return;
-    this.#paths.describeRoot();
     this.#directoryTimes.set('', entry.modified);
     const { root } = this.#paths;
     root.chown('.', entry.uid, entry.gid);
@@ -268,7 +270,7 @@ export class LayerApplier implements TarSink {
     const parent = this.#paths.parent(components.slice(0, -1));
     const from = this.#paths.existingParent(target.slice(0, -1));
     if (from === undefined || !this.#isLinkable(from.directory, targetName, from.realPathOf(targetName))) {
-      if (this.#isPlain || !this.#copyUp(target)) {
+      if (!this.#paths.seesLower || !this.#copyUp(target)) {
         this.#missingLinks.push(`${components.join('/')} → ${entry.linkName}`);
         return;
       }
@@ -286,10 +288,11 @@ export class LayerApplier implements TarSink {
 
   /** Brings a file of the layers below into this one, so that it can be linked to: what overlayfs does when a container makes such a link. */
   #copyUp(components: readonly string[]): boolean {
-    const lower = this.#paths.lower(components);
-    if (lower === undefined || lower.stats.isDirectory()) return false;
     const name = components.at(-1) ?? '';
+    // Its real place first: the way to it may lead through symlinks of the layers below.
     const parent = this.#paths.parent(components.slice(0, -1));
+    const lower = this.#paths.lower(parent.realPathOf(name).split('/'));
+    if (lower === undefined || lower.stats.isDirectory()) return false;
     const { stats, path } = lower;
     if (stats.isSymbolicLink()) parent.directory.makeSymlink(name, readlinkSync(path));
     else if (stats.isFile()) copyFileSync(path, parent.directory.path(name));
@@ -303,8 +306,9 @@ export class LayerApplier implements TarSink {
   }
 }
 
+/** Of a piece no longer than `zeros`. */
 const isZero = (chunk: Uint8Array): boolean =>
-  chunk.length >= minHoleBytes && chunk.length <= zeros.length && chunk[0] === 0 && Buffer.compare(chunk, zeros.subarray(0, chunk.length)) === 0;
+  chunk.length >= minHoleBytes && chunk[0] === 0 && Buffer.compare(chunk, zeros.subarray(0, chunk.length)) === 0;
 
 function refuseOf(entry: TarEntry, cause: unknown): Fault {
   if (isErrno(cause, 'ENOSPC', 'EDQUOT')) return new Fault('exhausted', `layer entry ${JSON.stringify(entry.name.slice(0, 300))}: no space left on the disk`, cause);

@@ -3,6 +3,7 @@
  * Part of layer-apply.ts; the rules are there.
  */
 import { readlinkSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { Directory } from '#host/directory.ts';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
@@ -33,11 +34,15 @@ export class LayerPaths implements Disposable {
   readonly #whiteouts = new Set<string>();
   /** Where nothing of the layers below is to be seen. */
   readonly #opaque = new Set<string>();
-  #isRootDescribed = false;
 
   constructor(root: string, lowers: readonly string[] | undefined) {
     this.root = Directory.open(root);
     this.#lowers = lowers;
+  }
+
+  /** Are the layers below in view? */
+  get seesLower(): boolean {
+    return this.#lowers !== undefined;
   }
 
   /** The directory `components`, made if it is not there. Throws Fault invalid when something else is in the way. */
@@ -198,19 +203,12 @@ export class LayerPaths implements Disposable {
   }
 
   copyXattrs(lower: LowerEntry, directory: Directory, name: string): void {
-    using from = Directory.open(`${lower.path}/..`);
-    const base = lower.path.slice(lower.path.lastIndexOf('/') + 1);
+    using from = Directory.open(dirname(lower.path));
+    const base = basename(lower.path);
     for (const attribute of inheritedXattrs) {
       const value = from.getXattr(base, attribute);
       if (value !== undefined) directory.setXattr(name, attribute, value);
     }
-  }
-
-  describeRoot(): void {
-    this.#isRootDescribed = true;
-  }
-  get isRootDescribed(): boolean {
-    return this.#isRootDescribed;
   }
 
   implicitDirectories(): string[] {
