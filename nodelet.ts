@@ -1,9 +1,11 @@
 /** The command line: subcommands, each importing lazily only the half it needs. */
 import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { parseDocument } from 'yaml';
 import type { Ctx } from '#host/ctx.ts';
+import { isErrno } from '#host/errno.ts';
 import { explain, Fault, isFault } from '#host/fault.ts';
 import { createLog, type LogLevel } from '#host/log.ts';
 import type { Images } from './cri/image/images.ts';
@@ -137,7 +139,11 @@ async function startHalves(ctx: Ctx, settings: Settings, halves: readonly Half[]
   const running: Stoppable[] = [];
   try {
     if (cri !== undefined) running.unshift(await (await import('./cri/daemon.ts')).startCri(ctx, cri));
-    if (agent !== undefined) running.unshift(await (await import('./agent/daemon.ts')).startAgent(ctx, agent));
+    if (agent !== undefined) {
+      const lock = await lockAgent(agent.root);
+      running.unshift({ stop: async () => lock[Symbol.dispose]() });
+      running.unshift(await (await import('./agent/daemon.ts')).startAgent(ctx, agent));
+    }
     return running;
   } catch (error) {
     for (const half of running) await half.stop();
@@ -249,6 +255,41 @@ const image: Command = (flags, [name = '', ...args]) => {
   return withImages(flags, (ctx, images) => work(ctx, images, args, flags));
 };
 
+/** The CRI's half first: it ends the containers. Refuses while a nodelet runs on these directories. */
+async function wipe(flags: Flags): Promise<number> {
+  const settings = loadSettings(flags);
+  const cri = (await import('./cri/config.ts')).parseCriConfig(settings.raw['cri'], settings.source);
+  // What the agent runs does not matter any more.
+  const agent = (await import('./agent/config.ts')).parseAgentConfig({ staticPodPath: '/', ...settings.raw['agent'] }, settings.source);
+  const ctx: Ctx = { signal: new AbortController().signal, log: createLog({ level: flags['log-level'] === undefined ? 'warn' : settings.level }) };
+  using _ = await lockAgent(agent.root);
+  await (await import('./cri/wipe.ts')).wipeCri(ctx, cri);
+  await (await import('./agent/wipe.ts')).wipeAgent(ctx, agent, cri.cgroupDriver);
+  for (const dir of new Set([cri.rootDir, agent.root])) await removeIfEmpty(dir);
+  console.log(`removed everything of nodelet in ${cri.rootDir} and ${cri.stateDir}`);
+  return 0;
+}
+
+/** With the lock in it still held: whoever waits for that lock finds it gone. */
+async function removeIfEmpty(dir: string): Promise<void> {
+  await rm(join(dir, agentLock), { force: true });
+  await rmdir(dir).catch((error: unknown) => {
+    // Somebody keeps something else there, or it was never made.
+    if (!isErrno(error, 'ENOTEMPTY', 'EEXIST', 'ENOENT', 'EBUSY')) throw error;
+  });
+}
+
+const agentLock = 'agent.lock';
+
+/** One agent per root directory; the CRI server has a lock of its own. */
+async function lockAgent(root: string): Promise<Disposable> {
+  const { lockFile } = await import('#host/lock-file.ts');
+  await mkdir(root, { recursive: true, mode: 0o711 });
+  const lock = lockFile(join(root, agentLock));
+  if (lock === undefined) throw new Fault('precondition', `${root} is in use by another nodelet: stop that first`);
+  return lock;
+}
+
 const config = (flags: Flags, args: readonly string[]): Promise<number> | number => {
   if (args[0] === 'check' && args.length === 1) return checkConfig(flags);
   if (args[0] !== 'default' || args.length !== 1) throw new Fault('invalid', `config: expects check or default${args.length === 0 ? '' : `, not ${args.join(' ')}`}`);
@@ -266,6 +307,7 @@ const commands: Readonly<Record<string, Command>> = {
   cri: without('cri', (flags) => runDaemon(flags, ['cri'])),
   agent: without('agent', (flags) => runDaemon(flags, ['agent'])),
   image,
+  wipe: without('wipe', wipe),
   config,
   version: without('version', () => (console.log(`nodelet ${version()} (Node ${process.versions.node})`), 0)),
   help: () => (process.stdout.write(usage), 0),
