@@ -13,6 +13,8 @@ is_static() { [ -x "$1" ] && ! ldd "$1" >/dev/null 2>&1; }
 
 # runtime_packages: the Debian packages whose programs are not here yet. Asked by program, so a runc or a plugin from elsewhere counts.
 runtime_packages() {
+  # The pinned Node is linked against it.
+  /sbin/ldconfig -p | grep -q '^[[:space:]]*libatomic\.so\.1 ' || echo libatomic1
   has_program conmon || echo conmon
   has_program crun || echo crun
   has_program runc || echo runc
@@ -45,9 +47,8 @@ install_packages() {
   rm -f "$log"
 }
 
-# Files that would make a package start a service are of no use to us, and of no harm: none of the packages above has one.
 ensure_packages() {
-  missing=$(runtime_packages "$@")
+  missing=$(runtime_packages)
   if [ -z "$missing" ]; then say 'Debian packages: present'; return 0; fi
   # shellcheck disable=SC2086
   install_packages $missing
@@ -57,7 +58,8 @@ ensure_packages() {
 ensure_modules() {
   if ! npm ls --all >/dev/null 2>&1 || [ ! -x "$(pinned_node)" ]; then
     say 'npm ci (the pinned Node, TypeScript and libraries; about 400 MB, half a minute)'
-    npm ci --no-audit --no-fund --loglevel=error || give_up 'npm ci failed'
+    # No package of ours needs its install script: koffi and esbuild bring their binaries in packages of their own.
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || give_up 'npm ci failed'
   fi
   PATH="$PWD/node_modules/.bin:$PATH"
   export PATH
