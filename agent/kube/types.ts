@@ -1,8 +1,8 @@
 /** Kubernetes objects as they travel: plain JSON with timestamps as strings, never the class instances of the generated client. */
 import type {
   V1ConfigMap, V1Container, V1ContainerState, V1ContainerStatus, V1EphemeralContainer, V1Lease, V1Node, V1NodeAddress, V1NodeCondition,
-  V1NodeStatus, V1ObjectMeta, V1ObjectReference, V1Pod, V1PodCondition, V1PodSpec, V1PodStatus, V1ResourceRequirements, V1Secret,
-  V1SubjectAccessReview, V1Taint, V1TokenReview, V1Volume, V1VolumeMount, CoreV1Event,
+  V1NodeStatus, V1ObjectMeta, V1ObjectReference, V1Pod, V1PodCondition, V1PodStatus, V1ResourceRequirements, V1Secret,
+  V1SubjectAccessReview, V1Taint, V1TokenReview, V1Volume, CoreV1Event,
 } from '@kubernetes/client-node/dist/gen/models/all.js';
 
 /** What `JSON.parse` gives for a value that the generated client would turn into `T`. */
@@ -19,7 +19,6 @@ export interface KubeObject {
 }
 
 export type Pod = Json<V1Pod>;
-export type PodSpec = Json<V1PodSpec>;
 export type PodStatus = Json<V1PodStatus>;
 export type PodCondition = Json<V1PodCondition>;
 export type Container = Json<V1Container>;
@@ -28,7 +27,6 @@ export type ContainerStatus = Json<V1ContainerStatus>;
 export type ContainerState = Json<V1ContainerState>;
 export type ResourceRequirements = Json<V1ResourceRequirements>;
 export type Volume = Json<V1Volume>;
-export type VolumeMount = Json<V1VolumeMount>;
 
 export type Node = Json<V1Node>;
 export type NodeStatus = Json<V1NodeStatus>;

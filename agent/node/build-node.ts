@@ -24,7 +24,7 @@ export interface RuntimeFacts {
 }
 
 /** The release whose behaviour we follow, with our own mark behind it as other distributions do. */
-export const kubeletVersion = 'v1.37.2+nodelet';
+const kubeletVersion = 'v1.37.2+nodelet';
 
 /** Source: kubelet defaults of evictionHard: what pods may never have. */
 const evictionMemoryBytes = 100n * 1024n * 1024n;
@@ -81,7 +81,7 @@ export function buildStatus(settings: NodeSettings, host: HostInfo, runtime: Run
   };
 }
 
-export const nodeAddresses = (addresses: readonly string[], hostName: string): NodeAddress[] => [
+const nodeAddresses = (addresses: readonly string[], hostName: string): NodeAddress[] => [
   ...addresses.map((address) => ({ type: 'InternalIP', address })),
   { type: 'Hostname', address: hostName },
 ];

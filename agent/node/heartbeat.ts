@@ -45,6 +45,8 @@ export interface NodeAgentOptions {
   readonly onPodCidrs?: (podCidrs: readonly string[]) => void;
 }
 
+/** While the node is not ready it is looked at more often: pods wait for it. Source: kubelet fastStatusUpdateOnce. */
+const notReadyLookMs = 1_000;
 const noPressure = { memoryPressure: false, diskPressure: false, pidPressure: false };
 const noRuntime: RuntimeFacts = { version: '', handlers: [], supplementalGroupsPolicy: false, images: [] };
 
@@ -129,7 +131,9 @@ export class NodeAgent {
         lastProblem = problem;
       }
       const timer = new AbortController();
-      const tick = sleep(updateFrequencyMs, undefined, { signal: AbortSignal.any([ctx.signal, timer.signal]) }).catch(() => undefined); // only the abort
+      const isReady = this.#conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
+      const delayMs = isReady ? updateFrequencyMs : Math.min(updateFrequencyMs, notReadyLookMs);
+      const tick = sleep(delayMs, undefined, { signal: AbortSignal.any([ctx.signal, timer.signal]) }).catch(() => undefined); // only the abort
       await Promise.race([tick, woken.promise]);
       timer.abort();
     }
@@ -179,7 +183,7 @@ export class NodeAgent {
   }
 }
 
-export function runtimeFacts(version: VersionResponse, status: StatusResponse, images: readonly Image[]): RuntimeFacts {
+function runtimeFacts(version: VersionResponse, status: StatusResponse, images: readonly Image[]): RuntimeFacts {
   return {
     version: `${version.runtimeName}://${version.runtimeVersion.replace(/^v/, '')}`,
     handlers: status.runtimeHandlers.map(({ name, features }) => ({

@@ -46,7 +46,7 @@ export interface Route {
 
 const notYet = (what: string): Handler => ({ response }) => answerText(response, 501, `${what} is not implemented by this node yet`);
 
-export const routes: readonly Route[] = [
+const routes: readonly Route[] = [
   { methods: ['GET'], pattern: '/healthz', handle: health },
   { methods: ['GET'], pattern: '/healthz/{check}', handle: health },
   { methods: ['GET'], pattern: '/pods', handle: ({ backend, response }) => answerJson(response, podList(backend.pods())) },
@@ -146,7 +146,7 @@ export function answerText(response: ServerResponse, status: number, text: strin
   response.end(text);
 }
 
-export function answerJson(response: ServerResponse, body: unknown): void {
+function answerJson(response: ServerResponse, body: unknown): void {
   response.writeHead(200, { 'content-type': 'application/json' });
   response.end(JSON.stringify(body));
 }

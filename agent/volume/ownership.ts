@@ -19,10 +19,3 @@ export async function applyFsGroup(ctx: Ctx, path: string, group: number, readOn
   if (!info.isDirectory()) return;
   for await (const entry of await opendir(path)) await applyFsGroup(ctx, join(path, entry.name), group, readOnly);
 }
-
-/** `fsGroupChangePolicy: OnRootMismatch`: true if the top of the volume already is as it should be. */
-export async function rootMatches(path: string, group: number, readOnly = false): Promise<boolean> {
-  const info = await lstat(path);
-  const bits = (readOnly ? readOnlyBits : readWrite) | directoryBits;
-  return info.gid === group && (info.mode & bits) === bits;
-}

@@ -38,7 +38,7 @@ export async function mountMemory(dir: string, sizeBytes: bigint | undefined): P
 }
 
 /** The smaller of what the volume asks for and what all containers together may use. */
-export function memoryLimit(pod: Pod, sizeLimit: string | undefined): bigint | undefined {
+function memoryLimit(pod: Pod, sizeLimit: string | undefined): bigint | undefined {
   const candidates: bigint[] = [];
   const asked = sizeLimit === undefined ? undefined : parseQuantity(sizeLimit);
   if (asked !== undefined && asked > 0n) candidates.push(wholeOf(asked));
