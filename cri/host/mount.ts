@@ -1,8 +1,9 @@
 /** Mounting and unmounting: option words in, flag numbers stay inside. All of it runs in libuv's pool. */
-import { closeSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { isErrno } from './errno.ts';
+import { Fault } from './fault.ts';
 import { fsconfigCreate, fsconfigFlag, fsconfigString, fsmount, fsopen, MNT_DETACH, mountAsync, moveMount, umountAsync, UMOUNT_NOFOLLOW } from './libc.ts';
 import { parseMountOptions, remountFlags } from './mount-flags.ts';
 
@@ -77,8 +78,8 @@ export interface OverlayRequest {
 let hasLowerAppend: boolean | undefined;
 
 /**
- * Mounts an overlay. With fsconfig's `lowerdir+` (Linux 6.8) the number and length of layers do not matter; on older kernels all option
- * words together must fit one page (4096 bytes), which is why layers have short paths.
+ * Mounts an overlay. With fsconfig's `lowerdir+` (Linux 6.8) the number and length of layers do not matter. Older kernels get one string of options and
+ * silently cut it off after a page, so long lists are given as descriptors (`/proc/self/fd/N`), which are short.
  */
 export async function overlayMount(request: OverlayRequest): Promise<void> {
   if (hasLowerAppend !== false) {
@@ -91,12 +92,36 @@ export async function overlayMount(request: OverlayRequest): Promise<void> {
       hasLowerAppend = false;
     }
   }
-  const words = [`lowerdir=${request.lower.map(escapeColon).join(':')}`];
-  if (request.upper !== undefined && request.work !== undefined) words.push(`upperdir=${request.upper}`, `workdir=${request.work}`);
-  await mountAsync({ source: 'overlay', target: request.target, type: 'overlay', flags: 0, data: [...words, ...(request.options ?? [])].join(',') });
+  await overlayByOptions(request);
 }
 
-const escapeColon = (path: string): string => path.replaceAll('\\', '\\\\').replaceAll(':', '\\:');
+const maxOptionBytes = 4095;
+
+/** mount(2): what kernels before 6.8 understand. Exported for its test. */
+export async function overlayByOptions(request: OverlayRequest): Promise<void> {
+  const options = (lower: readonly string[]): string => {
+    const words = [`lowerdir=${lower.map(escapeColon).join(':')}`];
+    if (request.upper !== undefined && request.work !== undefined) words.push(`upperdir=${escapeComma(request.upper)}`, `workdir=${escapeComma(request.work)}`);
+    return [...words, ...(request.options ?? [])].join(',');
+  };
+  const mountWith = (data: string): Promise<number> => mountAsync({ source: 'overlay', target: request.target, type: 'overlay', flags: 0, data });
+  const plain = options(request.lower);
+  if (Buffer.byteLength(plain) <= maxOptionBytes) {
+    await mountWith(plain);
+    return;
+  }
+  const fds = request.lower.map((path) => openSync(path, constants.O_DIRECTORY));
+  try {
+    const short = options(fds.map((fd) => `/proc/self/fd/${fd}`));
+    if (Buffer.byteLength(short) > maxOptionBytes) throw new Fault('invalid', `${request.lower.length} layers are too many for this kernel`);
+    await mountWith(short);
+  } finally {
+    for (const fd of fds) closeSync(fd);
+  }
+}
+
+const escapeComma = (path: string): string => path.replaceAll('\\', '\\\\').replaceAll(',', '\\,');
+const escapeColon = (path: string): string => escapeComma(path).replaceAll(':', '\\:');
 
 async function overlayByFd(request: OverlayRequest): Promise<void> {
   const fsFd = fsopen('overlay');

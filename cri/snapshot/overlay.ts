@@ -5,7 +5,7 @@
  *
  * The caller notes in its record that it owns the snapshot before it prepares it. Both functions may run twice.
  */
-import { mkdir, rm, rmdir, stat } from 'node:fs/promises';
+import { chmod, chown, mkdir, rm, rmdir, stat } from 'node:fs/promises';
 import type { Ctx } from '#host/ctx.ts';
 import { treeUsage, type TreeUsage } from '#host/disk.ts';
 import { isErrno } from '#host/errno.ts';
@@ -55,6 +55,7 @@ async function mountWritable(dir: string, lower: readonly string[]): Promise<voi
   // What an earlier mount left in `work` is of no use, and its mark of volatility would be refused.
   await rm(work, { recursive: true, force: true });
   await mkdir(upper, { recursive: true, mode: 0o755 });
+  await adoptRoot(upper, lower);
   await mkdir(work, { mode: 0o700 });
   // An image without layers ("FROM scratch" with nothing added) still needs a lower directory.
   const lowerOrNothing = lower.length > 0 ? lower : [await emptyDirectory(dir)];
@@ -63,6 +64,20 @@ async function mountWritable(dir: string, lower: readonly string[]): Promise<voi
   } catch (error) {
     if (!isErrno(error, 'EINVAL')) throw error;
     await overlayMount({ target: rootfs, lower: lowerOrNothing, upper, work, options: olderWritableOptions });
+  }
+}
+
+/**
+ * `/` of the container is the upper directory, with that one's owner and mode: they come from the topmost layer that says anything about its root.
+ * A layer that says nothing was made as root's with 0755.
+ */
+async function adoptRoot(upper: string, lower: readonly string[]): Promise<void> {
+  for (const layer of lower) {
+    const { uid, gid, mode } = await stat(layer);
+    if (uid === 0 && gid === 0 && (mode & 0o7777) === 0o755) continue;
+    await chown(upper, uid, gid);
+    await chmod(upper, mode & 0o7777);
+    return;
   }
 }
 
