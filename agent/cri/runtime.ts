@@ -8,7 +8,7 @@ import type { Ctx } from '#host/ctx.ts';
 import { Fault, isFault } from '#host/fault.ts';
 import { callCri, type Unary } from './call.ts';
 import { podUidLabel } from './labels.ts';
-import { groupByPod, observedContainer, observedSandbox, orderedPod, type ObservedPod, type RuntimePod } from './observed.ts';
+import { groupByPod, observedContainer, observedSandbox, orderedPod, type ObservedContainer, type ObservedPod, type RuntimePod } from './observed.ts';
 
 /** StopContainer may take its grace period and then some: the runtime answers when the container is gone. */
 const stopMarginMs = 120_000;
@@ -82,6 +82,12 @@ export class Runtime {
       sandboxes.flatMap((answer) => (answer?.status === undefined ? [] : [observedSandbox(answer.status)])),
       statuses.flatMap(({ answer, podSandboxId }) => (answer?.status === undefined ? [] : [observedContainer(answer.status, podSandboxId)])),
     );
+  }
+
+  /** Undefined when the runtime does not know it (any more). */
+  async container(ctx: Ctx, id: string): Promise<ObservedContainer | undefined> {
+    const answer = await unlessGone(this.#runtime(ctx, this.#client.runtime.containerStatus, { containerId: id, verbose: false }));
+    return answer?.status === undefined ? undefined : observedContainer(answer.status, '');
   }
 
   async runSandbox(ctx: Ctx, config: PodSandboxConfig, runtimeHandler: string): Promise<string> {

@@ -9,7 +9,7 @@ import { podReference } from '../kube/references.ts';
 import type { Pod, PodStatus, Secret } from '../kube/types.ts';
 import { endedStatus, podStatus } from '../status/pod-status.ts';
 import { withTerminationMessages } from '../status/termination-message.ts';
-import { applyPlan, retryMs, type Prepared } from './apply.ts';
+import { applyPlan, type Prepared } from './apply.ts';
 import { planPod } from './plan.ts';
 import type { PodDeps, PodMemory } from './pod-deps.ts';
 import { killPod } from './terminate.ts';

@@ -1,0 +1,202 @@
+/** The agent, put together: a standalone node with static pods, a node of a cluster, or both. */
+import { mkdir } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CgroupDriver, connectCri } from '#cri-api';
+import { openCgroups } from '#host/cgroup.ts';
+import type { Ctx } from '#host/ctx.ts';
+import { explain, Fault } from '#host/fault.ts';
+import { PodCgroups } from './cgroup/manager.ts';
+import { connectCluster, type Cluster } from './cluster.ts';
+import type { AgentConfig } from './config.ts';
+import { serviceVariables } from './container-config/service-env.ts';
+import { Runtime } from './cri/runtime.ts';
+import { Images } from './image/ensure.ts';
+import { ApiEventRecorder, LogEventRecorder } from './kube/events.ts';
+import { ApiObjectSource, type ObjectSource } from './kube/object-cache.ts';
+import { isStaticPod, podNamespace, podUid } from './kube/pod-facts.ts';
+import { ApiTokenSource } from './kube/token-requests.ts';
+import type { Pod } from './kube/types.ts';
+import { NodeFactsReader } from './node-facts.ts';
+import { readHostInfo } from './node/host-info.ts';
+import { startNode } from './node-parts.ts';
+import { agentPaths } from './paths.ts';
+import { admissionRefusal } from './pod/admission.ts';
+import { CrashBackOff } from './pod/crash-back-off.ts';
+import { keepHouse, orphanGraceSeconds } from './pod/housekeeping.ts';
+import { Pleg } from './pod/pleg.ts';
+import type { PodDeps } from './pod/pod-deps.ts';
+import { PodSources, type SourceName } from './pod/sources.ts';
+import { StaticFiles } from './pod/static-files.ts';
+import { PodWorkers } from './pod/workers.ts';
+import { PodReport } from './pod-report.ts';
+import { StatusWriter } from './status/writer.ts';
+import { VolumeManager } from './volume/manager.ts';
+
+/** The kubelet waits as long for its runtime. */
+const runtimeWaitMs = 30_000;
+const factsEveryMs = 60_000;
+
+/** Throws Fault when the runtime does not answer or a file it needs is wrong; then nothing was started. */
+export async function startAgent(outer: Ctx, config: AgentConfig): Promise<{ stop(): Promise<void> }> {
+  const stopping = new AbortController();
+  const ctx: Ctx = { ...outer, signal: AbortSignal.any([outer.signal, stopping.signal]) };
+  const client = connectCri(config.containerRuntimeEndpoint);
+  try {
+    const agent = await build(ctx, config, new Runtime(client, { timeoutMs: config.runtimeRequestTimeoutMs }));
+    return {
+      stop: async () => {
+        stopping.abort(new Fault('canceled', 'the agent is stopping'));
+        await agent.stopped();
+        client.close();
+      },
+    };
+  } catch (error) {
+    stopping.abort();
+    client.close();
+    throw error;
+  }
+}
+
+async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{ stopped(): Promise<void> }> {
+  const paths = agentPaths({ root: config.root, podLogsRoot: config.podLogsDir, containerLogsDir: config.containerLogsDir });
+  await mkdir(paths.podsDir, { recursive: true, mode: 0o750 });
+  // 1. What there is: runtime, machine, cgroups, cluster.
+  await waitForRuntime(ctx, runtime, config.containerRuntimeEndpoint);
+  const cgroups = openCgroups();
+  const node = new NodeFactsReader(config, { host: await readHostInfo(paths.root), cgroups, paths });
+  await node.refresh(ctx);
+  const groups = config.cgroupsPerQOS ? await podGroups(ctx, config, runtime, cgroups, node) : undefined;
+  const cluster = config.kubeconfig === undefined ? undefined : await connectCluster({ ...config, kubeconfig: config.kubeconfig });
+  // 2. Memory: statuses, events, sources, objects.
+  const report = new PodReport(paths.root);
+  const status = new StatusWriter(ctx, cluster?.status, (pod, now) => {
+    ctx.log.debug({ pod: pod.metadata?.name, uid: podUid(pod), phase: now.phase }, 'pod status');
+    if (cluster === undefined) report.changed(ctx, workers.pods(), status);
+  });
+  const events = cluster === undefined ? new LogEventRecorder(ctx) : new ApiEventRecorder(ctx, cluster.client, config.nodeName);
+  const names: SourceName[] = [...(config.staticPodPath === undefined ? [] : (['file'] as const)), ...(cluster === undefined ? [] : (['api'] as const))];
+  const sources = new PodSources(names, (change) => {
+    if (change.type === 'removed') workers.remove(podUid(change.pod));
+    else if (change.type === 'refreshed') workers.refresh(change.pod);
+    else workers.update(change.pod);
+    if (change.type !== 'removed') status.seen(change.pod);
+  });
+  const files = config.staticPodPath === undefined ? undefined : new StaticFiles({ path: config.staticPodPath, nodeName: config.nodeName, sink: sources.sink('file'), objectsChanged: () => workers.wakeAll() });
+  const apiObjects = cluster === undefined ? undefined : new ApiObjectSource(ctx, cluster.client, { onChange: (kind, namespace, name) => volumes.usersOf(kind, namespace, name).forEach((uid) => workers.wake(uid)) });
+  const objects = objectSource(files, apiObjects);
+  // 3. The work on pods.
+  const podIPsOf = (pod: Pod): string[] => (status.get(podUid(pod))?.podIPs ?? []).flatMap(({ ip }) => (ip === undefined ? [] : [ip]));
+  const volumes = new VolumeManager({
+    podDir: paths.podDir,
+    objects,
+    tokens: cluster === undefined ? undefined : new ApiTokenSource(cluster.client),
+    placeOf: (pod) => ({ hostIPs: node.facts().hostIPs, allocatable: node.facts().allocatable, podIPs: podIPsOf(pod) }),
+  });
+  const network = new NetworkWatch();
+  const nowMs = Date.now;
+  const deps: PodDeps = {
+    runtime, events, objects, status, volumes, groups, paths, nowMs,
+    images: new Images({ runtime, events, nowMs }),
+    backOff: new CrashBackOff({ capMs: config.maxContainerRestartPeriodMs }),
+    probes: { started: () => undefined, ready: () => undefined },
+    node: () => node.facts(),
+    networkProblem: () => network.problem,
+    serviceVariables: (pod) => serviceVariables(cluster?.services() ?? [], { namespace: podNamespace(pod), enableServiceLinks: pod.spec?.enableServiceLinks !== false }),
+    runtimeHandler: (context, pod) => runtimeHandler(context, cluster, pod),
+    admit: (pod) => admissionRefusal(pod, { allocatable: node.facts().allocatable, others: workers.active(), node: undefined }),
+  };
+  const workers: PodWorkers = new PodWorkers(ctx, { deps, resyncMs: config.syncFrequencyMs });
+  const pleg = new Pleg({ runtime, changed: (uid) => workers.wake(uid), nowMs });
+  // 4. Start: know what runs before anything is decided.
+  await pleg.relist(ctx);
+  await network.look(ctx, runtime);
+  const loops = [
+    pleg.run(ctx),
+    network.run(ctx, runtime, () => workers.wakeAll()),
+    every(ctx, factsEveryMs, () => node.refresh(ctx)),
+    keepHouse(ctx, {
+      runtime, volumes, groups, paths,
+      runtimePods: () => pleg.pods,
+      owned: () => workers.uids(),
+      sourcesSeen: () => sources.allSeen,
+      adopt: (pod) => workers.adopt(pod, orphanGraceSeconds),
+    }),
+  ];
+  if (cluster !== undefined) loops.push((await startNode(ctx, { config, paths, cluster, runtime, events, workers, sources, status, pleg })).done);
+  await files?.start(ctx);
+  if (cluster === undefined) report.changed(ctx, workers.pods(), status);
+  ctx.log.info({ node: config.nodeName, runtime: runtime.name, mode: cluster === undefined ? 'standalone' : 'cluster' }, 'agent started');
+  return {
+    stopped: async () => {
+      await Promise.allSettled(loops);
+      await workers.quiet();
+      await report.flushed();
+      cluster?.client.close();
+    },
+  };
+}
+
+async function waitForRuntime(ctx: Ctx, runtime: Runtime, endpoint: string): Promise<void> {
+  const untilMs = performance.now() + runtimeWaitMs;
+  for (;;) {
+    try {
+      await runtime.version(ctx);
+      return;
+    } catch (cause) {
+      ctx.signal.throwIfAborted();
+      if (performance.now() > untilMs) throw new Fault('unavailable', `the container runtime at ${endpoint} does not answer: ${explain(cause)}`, cause);
+      await sleep(200, undefined, { signal: ctx.signal });
+    }
+  }
+}
+
+async function podGroups(ctx: Ctx, config: AgentConfig, runtime: Runtime, cgroups: ReturnType<typeof openCgroups>, node: NodeFactsReader): Promise<PodCgroups> {
+  const driver = (await runtime.cgroupDriver(ctx)) === CgroupDriver.SYSTEMD ? 'systemd' : 'cgroupfs';
+  const groups = new PodCgroups(cgroups, { driver, cgroupRoot: config.cgroupRoot, cpuCfsQuota: config.cpuCFSQuota, podPidsLimit: config.podPidsLimit });
+  await groups.ensureRoot(ctx, node.allocatable);
+  return groups;
+}
+
+/** Static pods find theirs in their files first; pods of the cluster never do. */
+function objectSource(files: StaticFiles | undefined, api: ApiObjectSource | undefined): ObjectSource {
+  if (api === undefined) return files ?? { configMap: () => Promise.resolve(undefined), secret: () => Promise.resolve(undefined) };
+  return api;
+}
+
+async function runtimeHandler(ctx: Ctx, cluster: Cluster | undefined, pod: Pod): Promise<string> {
+  if (cluster !== undefined && !isStaticPod(pod)) return cluster.runtimeHandler(ctx, pod);
+  // Without an API server there are no RuntimeClasses: the name is the runtime's own.
+  return pod.spec?.runtimeClassName ?? '';
+}
+
+/** Whether the runtime has a network for pods: asked every few seconds, as the kubelet does. */
+class NetworkWatch {
+  #problem: string | undefined;
+
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  async look(ctx: Ctx, runtime: Runtime): Promise<void> {
+    const { status } = await runtime.status(ctx);
+    const network = status?.conditions.find(({ type }) => type === 'NetworkReady');
+    const ready = network === undefined || network.status;
+    this.#problem = ready ? undefined : `container runtime network not ready: NetworkReady=false reason:${network.reason} message:${network.message}`;
+  }
+
+  async run(ctx: Ctx, runtime: Runtime, changed: () => void): Promise<void> {
+    await every(ctx, 5000, async () => {
+      const before = this.#problem;
+      await this.look(ctx, runtime);
+      if (before !== this.#problem) changed();
+    });
+  }
+}
+
+/** Until the context ends; a failure waits for the next turn (the relist already says that the runtime is away). */
+async function every(ctx: Ctx, ms: number, work: () => Promise<void>): Promise<void> {
+  while (!ctx.signal.aborted) {
+    await sleep(ms, undefined, { signal: ctx.signal }).catch(() => undefined); // aborted: the loop ends
+    if (!ctx.signal.aborted) await work().catch((error: unknown) => ctx.log.debug({ why: explain(error) }, 'periodic look failed'));
+  }
+}
