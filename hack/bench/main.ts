@@ -7,6 +7,7 @@ import { judgesDir } from '../judges/pins.ts';
 import { measureFloor } from './floor.ts';
 import { measureIdle, measureLife, measureMany, measurePull, pull, Results, type Bench } from './measure.ts';
 import { markdownTable, textTable } from './numbers.ts';
+import { cgroupHierarchies } from './place.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { type Registry, serveLayouts } from './registry.ts';
 import { attach, runtimePath, type Server, startContainerd, startNodelet } from './servers.ts';
@@ -41,11 +42,11 @@ async function measure(options: Options, bench: Bench): Promise<void> {
   if (wants('pull')) await measurePull(bench, { images: ['gzip', 'zstd'].map((form) => `registry.k8s.io/bench/big:${form}`), repeats: options.repeats });
 }
 
-function print(options: Options, results: Results, servers: readonly Server[]): void {
+function print(options: Options, results: Results, servers: readonly Server[], note = ''): void {
   const columns = [...(options.floor ? ['floor'] : []), ...servers.map(({ name }) => name)];
   const reference = columns.length > 1 ? columns.at(-1) : undefined;
   const table = { rows: results.rows(), servers: columns, reference };
-  const about = `${[...servers.map(({ name, version }) => `${name} ${version}`), ...(options.floor ? ['floor: the programs alone'] : [])].join(', ')}; ${options.runtime}, ${options.hostNetwork ? 'host network' : 'CNI bridge and portmap'}, `
+  const about = `${note}${[...servers.map(({ name, version }) => `${name} ${version}`), ...(options.floor ? ['floor: the programs alone'] : [])].join(', ')}; ${options.runtime}, ${options.hostNetwork ? 'host network' : 'CNI bridge and portmap'}, `
     + `seccomp ${options.seccomp}; ${cpus().length} CPUs, Linux ${release()}, load ${loadavg()[0]?.toFixed(1)}; medians (p10..p90), ${options.rounds} rounds`;
   if (options.json !== '-') console.log(options.markdown ? `${markdownTable(table)}\n\n${about}.` : `${textTable(table)}\n\n${about}`);
   if (options.json === undefined) return;
@@ -68,12 +69,17 @@ async function bench(options: Options): Promise<void> {
     });
     for (const server of servers) await pull(server, image);
     if (servers.length > 0) await measure(options, { servers, results, signal: aborted.signal, say, image, hostNetwork: options.hostNetwork, seccomp: options.seccomp });
-    if (options.floor) {
+    if (options.floor && options.runtime === 'crun' && cgroupHierarchies().includes('/sys/fs/cgroup/unified')) {
+      say('floor: left out, for crun refuses this machine with both cgroup versions (the servers run where version 2 is not seen)');
+    } else if (options.floor) {
       const cniBinDir = [path.join(judgesDir(), 'cni'), '/opt/cni/bin', '/usr/lib/cni'].find((dir) => existsSync(path.join(dir, 'bridge'))) ?? '/opt/cni/bin';
       say('floor: the programs alone');
       await measureFloor(results, { rounds: options.rounds, runtime: runtimePath(options.runtime), cniBinDir, layout: quick, reference: busybox, ipMasq: options.ipMasq, signal: aborted.signal });
     }
     print(options, results, servers);
+  } catch (error) {
+    if (results.rows().length > 0) print(options, results, servers, 'INCOMPLETE: ');
+    throw error;
   } finally {
     for (const server of servers.toReversed()) await server.close().catch((error: unknown) => { say(`clean-up of ${server.name}: ${String(error)}`); process.exitCode = 1; });
     await registry.close();

@@ -58,9 +58,18 @@ export async function measureLife(bench: Bench, rounds: number): Promise<void> {
   for (let round = 0; round <= rounds; round += 1) {
     for (const server of inTurn(bench.servers, round)) {
       bench.signal.throwIfAborted();
-      await oneLife(bench, server, round === 0 ? new Results() : bench.results);
+      await naming(server, () => oneLife(bench, server, round === 0 ? new Results() : bench.results));
     }
     if (round % 10 === 0) bench.say(`calls: ${round} of ${rounds} rounds`);
+  }
+}
+
+/** With several servers at work, an error must say whose it is. */
+async function naming<T>(server: Server, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new Error(`${server.name}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
 }
 
@@ -94,24 +103,34 @@ async function bounded<Item, Result>(items: readonly Item[], work: (item: Item) 
   return results;
 }
 
+export interface ManyOptions {
+  readonly pods: number;
+  readonly repeats: number;
+  readonly memory: boolean;
+  readonly lists: boolean;
+}
+
 /** Many pods, ten at a time; memory and lists while they run. */
-export async function measureMany(bench: Bench, options: { pods: number; repeats: number; memory: boolean; lists: boolean }): Promise<void> {
-  const { pods: count, repeats } = options;
-  for (let round = 0; round < repeats; round += 1) {
+export async function measureMany(bench: Bench, options: ManyOptions): Promise<void> {
+  for (let round = 0; round < options.repeats; round += 1) {
     for (const server of inTurn(bench.servers, round)) {
       bench.signal.throwIfAborted();
-      const { life, name } = server;
-      const before = server.process === undefined ? undefined : measureMemory(server.process.pid, server.process.dir);
-      const plans: PodPlan[] = [];
-      for (let i = 0; i < count; i += 1) plans.push(await planFor(bench, server));
-      const pods = await bench.results.time(`${count} pods, ${maxAtOnce} at a time, all running`, name, () => bounded(plans, (plan) => life.start(plan)));
-      for (const pod of pods) await life.assertRunning(pod);
-      if (options.memory && before !== undefined) recordMemory(bench, server, { count, before });
-      if (options.lists) await measureLists(bench, server, count);
-      await bench.results.time(`${count} pods, ${maxAtOnce} at a time, all removed`, name, () => bounded(pods, (pod: Pod) => life.remove(pod)));
+      await naming(server, () => manyOn(bench, server, options));
     }
-    bench.say(`${count} pods: ${round + 1} of ${repeats} rounds`);
+    bench.say(`${options.pods} pods: ${round + 1} of ${options.repeats} rounds`);
   }
+}
+
+async function manyOn(bench: Bench, server: Server, { pods: count, memory, lists }: ManyOptions): Promise<void> {
+  const { life, name } = server;
+  const before = server.process === undefined ? undefined : measureMemory(server.process.pid, server.process.dir);
+  const plans: PodPlan[] = [];
+  for (let i = 0; i < count; i += 1) plans.push(await planFor(bench, server));
+  const pods = await bench.results.time(`${count} pods, ${maxAtOnce} at a time, all running`, name, () => bounded(plans, (plan) => life.start(plan)));
+  for (const pod of pods) await life.assertRunning(pod);
+  if (memory && before !== undefined) recordMemory(bench, server, { count, before });
+  if (lists) await measureLists(bench, server, count);
+  await bench.results.time(`${count} pods, ${maxAtOnce} at a time, all removed`, name, () => bounded(pods, (pod: Pod) => life.remove(pod)));
 }
 
 function recordMemory({ results }: Bench, server: Server, { count, before }: { count: number; before: { daemonMiB: number; podsMiB: number } }): void {
@@ -146,7 +165,7 @@ export async function measurePull(bench: Bench, options: { images: readonly stri
     for (const reference of options.images) {
       for (const server of inTurn(bench.servers, round)) {
         bench.signal.throwIfAborted();
-        await bench.results.time(`pull ${reference}`, server.name, () => pull(server, reference));
+        await naming(server, () => bench.results.time(`pull ${reference}`, server.name, () => pull(server, reference)));
         const image = { image: reference, annotations: {}, userSpecifiedImage: reference, runtimeHandler: '', imageRef: '' };
         await call((done) => server.client.image.removeImage({ image }, done));
       }

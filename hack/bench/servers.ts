@@ -1,4 +1,5 @@
 /** The CRI servers under test: ours, containerd as the reference, and any socket that is already there. */
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -137,7 +138,8 @@ export async function startContainerd(options: StartOptions): Promise<Server> {
   const place = await makePlace('nlb');
   const { confDir, certsDir } = await furnish(place, options);
   const socket = path.join(place.dir, 'containerd.sock');
-  await writeFile(path.join(place.dir, 'config.toml'), containerdConfig({ place, options, confDir, certsDir, socket }));
+  const runtime = options.runtime === 'crun' ? compatibleCrun(place) : runtimePath(options.runtime);
+  await writeFile(path.join(place.dir, 'config.toml'), containerdConfig({ runtime, place, options, confDir, certsDir, socket }));
   // The shim and the CNI library have fixed folders, and runc's root is below /run/containerd.
   const afterwards = keepAbsent(['/run/containerd', '/var/lib/cni']);
   const service: Service = {
@@ -147,7 +149,16 @@ export async function startContainerd(options: StartOptions): Promise<Server> {
   return open({ name: 'containerd', place, service, socket, afterwards });
 }
 
+/** crun 1.8 refuses the version that containerd 2 writes into config.json: a wrapper (hack/judges) puts an older one there. */
+function compatibleCrun(place: Place): string {
+  const program = path.join(place.dir, 'crun-compat');
+  const compiled = spawnSync('gcc', ['-O2', '-o', program, `-DCRUN="${runtimePath('crun')}"`, path.join(top, 'hack/judges/crun-compat.c')], { encoding: 'utf8' });
+  if (compiled.status !== 0) throw new Error(`containerd with crun needs gcc: ${compiled.stderr ?? String(compiled.error)}`);
+  return program;
+}
+
 interface ContainerdFiles {
+  readonly runtime: string;
   readonly place: Place;
   readonly options: StartOptions;
   readonly confDir: string;
@@ -155,7 +166,7 @@ interface ContainerdFiles {
   readonly socket: string;
 }
 
-function containerdConfig({ place: { dir }, options, confDir, certsDir, socket }: ContainerdFiles): string {
+function containerdConfig({ runtime: program, place: { dir }, options, confDir, certsDir, socket }: ContainerdFiles): string {
   const { runtime, sandboxImage } = options;
   return `version = 4
 root = '${dir}/root'
@@ -186,7 +197,7 @@ imports = []
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.${runtime}]
   runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.${runtime}.options]
-  BinaryName = '${runtimePath(runtime)}'
+  BinaryName = '${program}'
   SystemdCgroup = false
 [plugins.'io.containerd.nri.v1.nri']
   disable = true
