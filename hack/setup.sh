@@ -56,11 +56,13 @@ ensure_packages() {
 
 # ensure_modules: node_modules as the lock file says, and the pinned Node first on PATH.
 ensure_modules() {
-  if ! npm ls --all >/dev/null 2>&1 || [ ! -x "$(pinned_node)" ]; then
+  if ! npm ls --all >/dev/null 2>&1; then
     say 'npm ci (the pinned Node, TypeScript and libraries; about 400 MB, half a minute)'
     # No package of ours needs its install script: koffi and esbuild bring their binaries in packages of their own.
     npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || give_up 'npm ci failed'
   fi
+  sh hack/link-node.sh
+  [ -x "$(pinned_node)" ] || give_up "npm ci left no Node in $(pinned_node)"
   PATH="$PWD/node_modules/.bin:$PATH"
   export PATH
   say "Node $(node --version) from node_modules"

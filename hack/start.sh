@@ -7,14 +7,17 @@ cd "$(dirname "$0")/.."
 heading 'Set-up'
 ensure_packages
 ensure_modules
-say "$(node hack/build.ts)"
+built=$(node hack/build.ts)
+say "$built"
 demo="$PWD/.cache/demo"
 if [ ! -d "$demo/image" ]; then
   busybox=$(busybox_static "$demo/busybox")
-  say "demo image: $(node hack/demo-image.ts "$busybox" "$demo/image")"
+  made=$(node hack/demo-image.ts "$busybox" "$demo/image")
+  say "demo image: $made"
 fi
 if ! hack/nodelet.sh image ls "$@" | grep -q '^localhost/nodelet-demo:1 '; then
-  say "image import: $(hack/nodelet.sh image import "$demo/image" "$@")"
+  imported=$(hack/nodelet.sh image import "$demo/image" "$@")
+  say "image import: $imported"
 fi
 heading 'Node (Ctrl-C stops it; containers keep running)'
 exec node hack/start.ts "$@"
