@@ -10,10 +10,12 @@ import type { CriServer } from '../harness/cri-server.ts';
 import { eventually } from '../harness/eventually.ts';
 import { nothingLeft } from '../harness/leaks.ts';
 import { startNodelet } from '../harness/nodelet.ts';
+import { removeEmptyFolders } from '../harness/private.ts';
 import { busyboxImage, testRegistry } from '../harness/registry.ts';
 import { crictlFor, type Crictl } from '../harness/shell.ts';
 import { needs } from '../harness/tools.ts';
 
+const parent = `/e2e-cgroup2-${process.pid}`;
 const isCgroup2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
 /** Processes are slow in user-mode-linux. */
 const patience = { withinMs: 240_000, everyMs: 1000 };
@@ -25,8 +27,8 @@ interface Stats { stats: { memory: { workingSetBytes: { value: string } }; cpu: 
 interface Pod { readonly id: string; readonly file: string; readonly group: string }
 
 async function startPod(crictl: Crictl, cri: CriServer, name: string): Promise<Pod> {
-  const group = `/e2e-cgroup2-${process.pid}/${name}`;
-  const file = await crictl.file(`${name}.json`, {
+  const group = `${parent}/${name}`;
+  const file = await crictl.file(`pod-${name}.json`, {
     metadata: { name, namespace: 'e2e', uid: `${name}-uid`, attempt: 0 }, hostname: name, log_directory: path.join(cri.dir, 'pod-logs', name), linux: { cgroup_parent: group },
   });
   return { id: (await crictl.run(['runp', file], slowly)).trim(), file, group };
@@ -59,7 +61,7 @@ async function podLife(crictl: Crictl, cri: CriServer): Promise<void> {
   assert.match(fileOf(pod, id, 'cgroup.events'), /populated 1/);
   await eventually('the log says hello', () => crictl.output(['logs', id], slowly), ({ stdout }) => stdout.includes('hello'), patience);
   assert.equal((await crictl.run(['exec', '-s', '--timeout', '200', id, 'hostname'], slowly)).trim(), 'life');
-  assert.equal((await crictl.run(['exec', '-s', '--timeout', '200', id, 'cat', '/proc/1/cgroup'], slowly)).trim(), '0::/', 'a container sees its own group as the root');
+  assert.equal((await crictl.run(['exec', '-s', '--timeout', '200', id, 'cat', '/proc/self/cgroup'], slowly)).trim(), '0::/', 'a container sees its own group as the root');
   const { stats } = await crictl.json<Stats>(['stats', '--id', id], slowly);
   assert.ok(Number(stats[0]?.memory.workingSetBytes.value) > 0 && Number(stats[0]?.cpu.usageCoreNanoSeconds.value) > 0);
 
@@ -91,14 +93,17 @@ async function outOfMemory(crictl: Crictl, cri: CriServer): Promise<void> {
   await crictl.run(['rmp', '-f', pod.id], slowly);
 }
 
-/** The pods name a parent group; whoever names it removes it. */
 async function withRuntime(runtime: 'crun' | 'runc', body: (crictl: Crictl, cri: CriServer) => Promise<void>): Promise<void> {
-  await nothingLeft(async () => {
+  const onNode = async (): Promise<void> => {
     await using registry = await testRegistry();
     await using cri = await startNodelet({ mode: 'cri', runtime, writeHosts: registry.writeHosts });
     await using crictl = await crictlFor(cri.socket);
     await body(crictl, cri);
-  }, { withinMs: 60_000, ignore: [new RegExp(`^cgroup e2e-cgroup2-${process.pid}(/[a-z]+)?$`)] });
+  };
+  await nothingLeft(async () => {
+    await onNode();
+    removeEmptyFolders(`/sys/fs/cgroup${parent}`); // whoever names a parent group removes it
+  }, { withinMs: 60_000 });
 }
 
 if (isCgroup2) {

@@ -103,12 +103,21 @@ function processes(): string[] {
   return [...all.values()].filter((each) => isOurs(all, each)).flatMap((each) => [`process ${each.pid}:${each.startTicks} ${each.command}`, ...namespaceOf(each)]);
 }
 
+/** By its whole command line or its cgroup; what it starts is a stranger too. */
+function isStranger({ pid }: Process): boolean {
+  if (strangers.length === 0) return false;
+  try {
+    const about = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ') + readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+    return strangers.some((pattern) => pattern.test(about));
+  } catch { return false; }
+}
+
 /** A kernel thread is not; nor is what hangs below a process that is older than this test and is not pid 1. */
 function isOurs(all: ReadonlyMap<number, Process>, process_: Process): boolean {
   for (let each: Process | undefined = process_; each !== undefined; each = all.get(each.parent)) {
     if (each.pid === 2 || each.pid === process.pid) return each.pid === process.pid && process_.pid !== process.pid;
     if (each.pid === 1) return process_.pid !== 1;
-    if (BigInt(each.startTicks) < ourStart) return false;
+    if (BigInt(each.startTicks) < ourStart || isStranger(each)) return false;
   }
   return true;
 }

@@ -71,7 +71,9 @@ export async function startNodelet(options: NodeletOptions): Promise<Nodelet> {
     kill: () => killService(service),
     [Symbol.asyncDispose]: async () => {
       try {
-        if (options.mode === 'agent') await stopService(service); else await wipe();
+        await stopService(service);
+        if (options.mode === 'agent') await removeAllPods(socket); // of somebody else's server, which wipe leaves alone
+        await wipe();
       } catch (e) { // what a failed wipe leaves must not disturb the next test
         if (runningPid(service) === undefined) await start();
         await removeAllPods(socket);
@@ -118,9 +120,9 @@ interface Private {
 
 /** The configuration file (YAML takes JSON). */
 function configuration(options: NodeletOptions, own: Private): object {
-  const { cluster, runtime, mode } = options;
+  const { cluster, runtime } = options;
   const cri = {
-    rootDir: own.root, stateDir: own.state, socket: own.socket, certsDir: own.certsDir, ...(runtime === undefined ? {} : { defaultRuntime: runtime }),
+    rootDir: own.root, stateDir: own.state, socket: path.join(own.dir, 'cri.sock'), certsDir: own.certsDir, ...(runtime === undefined ? {} : { defaultRuntime: runtime }),
     cni: { confDir: path.join(own.dir, 'cni/net.d'), binDirs: [cniBinDir()], bridge: own.bridge, ...(options.cniConfig === false ? { podCidrs: [freeSubnet()] } : {}) },
     ...options.config,
   };
@@ -129,7 +131,8 @@ function configuration(options: NodeletOptions, own: Private): object {
     containerLogsDir: path.join(own.dir, 'container-logs'), cgroupRoot: own.cgroupRoot, address: hostAddress(), port: own.port, nodeIP: hostAddress(),
     ...(cluster === undefined ? {} : { kubeconfig: own.kubeconfig, clientCAFile: cluster.caFile }), ...options.agentConfig,
   };
-  return { log: { level: 'debug' }, ...(mode === 'agent' ? {} : { cri }), ...(mode === 'cri' ? {} : { agent }) };
+  // both parts always: `wipe` reads both, and must not find the machine's own places
+  return { log: { level: 'debug' }, cri, agent };
 }
 
 /** True when the agent's HTTPS server answers anything: without a client certificate that is a refusal. */

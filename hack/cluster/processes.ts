@@ -111,9 +111,11 @@ export async function waitUntilReady(service: Service, probe: () => Promise<bool
 }
 
 const ephemeral = new Set<Service>();
+let isWatching = false;
 /** A killed test run must not leave daemons behind. Only what this process started is touched. */
 function endWithUs(service: Service): void {
-  if (ephemeral.size === 0) {
+  if (!isWatching) {
+    isWatching = true;
     process.once('exit', killEphemeral);
     for (const [signal, number] of [['SIGINT', 2], ['SIGTERM', 15], ['SIGHUP', 1]] as const) process.once(signal, () => process.exit(128 + number));
   }
