@@ -20,6 +20,7 @@ import { StartError } from '../image/start-error.ts';
 import { podKey, podName, podNamespace, podUid, usesHostNetwork } from '../kube/pod-facts.ts';
 import { containerReference } from '../kube/references.ts';
 import type { ConfigMap, Container, Pod, Secret } from '../kube/types.ts';
+import type { AgentPaths } from '../paths.ts';
 import { runHook } from './hooks.ts';
 import type { PodDeps } from './pod-deps.ts';
 
@@ -173,9 +174,13 @@ async function messageMount(deps: PodDeps, pod: Pod, container: Container, conta
   return Mount.fromPartial({ containerPath, hostPath: path });
 }
 
-/** `/var/log/containers/<pod>_<ns>_<container>-<id>.log`: where log shippers look. A failure costs nothing else. */
+/** `/var/log/containers/<pod>_<ns>_<container>-<id>.log`: where log shippers look. */
+export const logLink = (paths: AgentPaths, pod: Pod, container: { name: string; id: string }): string =>
+  join(paths.containerLogsDir, `${podName(pod)}_${podNamespace(pod)}_${container.name}-${container.id}.log`);
+
+/** A failure costs nothing else. */
 async function linkLog(ctx: Ctx, deps: PodDeps, { pod, container, sandbox }: StartRequest, id: string, restartCount: number): Promise<void> {
-  const link = join(deps.paths.containerLogsDir, `${podName(pod)}_${podNamespace(pod)}_${container.name}-${id}.log`);
+  const link = logLink(deps.paths, pod, { name: container.name, id });
   try {
     await mkdir(deps.paths.containerLogsDir, { recursive: true, mode: 0o755 });
     await unlink(link).catch(() => undefined); // usually there is none

@@ -1,5 +1,5 @@
 /** One pass over one pod: what is, what is said of it, what is to be done. */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import type { Ctx } from '#host/ctx.ts';
 import { explain } from '#host/fault.ts';
 import { removeTree } from '#host/remove-tree.ts';
@@ -12,6 +12,7 @@ import { withTerminationMessages } from '../status/termination-message.ts';
 import { applyPlan, type Prepared } from './apply.ts';
 import { planPod } from './plan.ts';
 import type { PodDeps, PodMemory } from './pod-deps.ts';
+import { logLink } from './start-container.ts';
 import { killPod } from './terminate.ts';
 
 export type PassResult =
@@ -183,7 +184,10 @@ export async function cleanPod(ctx: Ctx, deps: PodDeps, pod: Pod, memory: PodMem
   if (!how.gone) deps.status.set(pod, endedStatus(statusNow(deps, pod, memory, observed, true), pod));
   await deps.volumes.unmount(ctx, uid);
   if (how.purge) {
-    for (const { id } of observed.containers) await deps.runtime.removeContainer(ctx, id);
+    for (const { id, name } of observed.containers) {
+      await deps.runtime.removeContainer(ctx, id);
+      await rm(logLink(deps.paths, pod, { id, name }), { force: true });
+    }
     for (const { id } of observed.sandboxes) {
       await deps.runtime.stopSandbox(ctx, id);
       await deps.runtime.removeSandbox(ctx, id);
