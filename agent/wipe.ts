@@ -1,5 +1,5 @@
 /** `nodelet wipe`, the agent's half: directories and volumes of its pods, their logs, their control groups. After the CRI's half, which ends the containers. */
-import { readdir, readlink, rm } from 'node:fs/promises';
+import { readdir, readlink, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCgroups } from '#host/cgroup.ts';
 import { type Ctx, detached } from '#host/ctx.ts';
@@ -34,6 +34,16 @@ export async function wipeAgent(ctx: Ctx, config: AgentConfig, driver: CgroupDri
   });
   if (failures.length > 0) throw new Fault('internal', `not everything of the agent could be removed: ${failures.map(explain).join('; ')}`, failures[0]);
   await removeTree(paths.root);
+  for (const dir of [paths.podLogsRoot, paths.containerLogsDir]) await removeIfEmpty(dir);
+}
+
+/** Directories that other node agents use too. */
+async function removeIfEmpty(dir: string): Promise<void> {
+  try {
+    await rmdir(dir);
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTEMPTY', 'EEXIST', 'EBUSY')) throw error;
+  }
 }
 
 /** Links to logs that are gone, as log shippers follow them. */
