@@ -118,6 +118,8 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
       place: deps.placeMonitor,
       order: { id, name: order.name, bundleDir: record.bundleDir, logPath: record.logPath, tty: config.tty, stdin: config.stdin, stdinOnce: config.stdinOnce },
     });
+    // It may have been stopped meanwhile: nothing may be born into it.
+    readySandbox(deps, sandbox.id);
     deps.watchExit(await containers.update(id, { type: 'made', atNs: nowNs(), user, ...made }));
   } catch (cause) {
     await deps.teardown(detached(own), id).then(
@@ -170,7 +172,7 @@ function newRecord(deps: Pick<CreateDeps, 'paths'>, facts: NewRecordFacts): Cont
 }
 
 /** Both parts or no log (CRI api.proto ContainerConfig.log_path). Fault 'invalid' for a path that leaves the directory. */
-export function logPathOf(directory: string, path: string): string | undefined {
+function logPathOf(directory: string, path: string): string | undefined {
   if (directory === '' || path === '') return undefined;
   if (path.split('/').includes('..')) throw new Fault('invalid', `log_path ${JSON.stringify(path)} may not contain ".."`);
   return join(directory, path);

@@ -47,7 +47,7 @@ export async function execSync(ctx: Ctx, deps: ExecSyncDeps, request: ExecSyncRe
   const stdout = new OutputPipe(budget);
   const stderr = new OutputPipe(budget);
   try {
-    const started = await start(deps, record, { command: request.command, stdout, stderr });
+    const started = await start(limited, deps, { record, command: request.command, stdout, stderr });
     const exitCode = await endOf(limited, deps, { record, started, command: request.command });
     const [out, err] = await Promise.all([stdout.rest(limited), stderr.rest(limited)]);
     return { stdout: out, stderr: err, exitCode };
@@ -60,9 +60,10 @@ export async function execSync(ctx: Ctx, deps: ExecSyncDeps, request: ExecSyncRe
   }
 }
 
-async function start(deps: ExecSyncDeps, record: ContainerRecord, exec: { command: readonly string[]; stdout: OutputPipe; stderr: OutputPipe }): Promise<ExecProcess> {
+async function start(ctx: Ctx, deps: ExecSyncDeps, exec: { record: ContainerRecord; command: readonly string[]; stdout: OutputPipe; stderr: OutputPipe }): Promise<ExecProcess> {
   try {
-    return await startExec(deps.runtimeOf(record.runtimeHandler), {
+    const { record } = exec;
+    return await startExec(ctx, deps.runtimeOf(record.runtimeHandler), {
       id: record.id,
       bundleDir: record.bundleDir,
       args: exec.command,

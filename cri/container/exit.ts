@@ -10,7 +10,7 @@ import type { Cgroups } from '#host/cgroup-types.ts';
 import { nowNs } from '#host/clock.ts';
 import { type Ctx, detached, timedOut } from '#host/ctx.ts';
 import { Fault, isFault } from '#host/fault.ts';
-import { reapAdopted } from '#host/orphans.ts';
+import { adoptOrphans, reapAdopted } from '#host/orphans.ts';
 import { isAlive, signalProcess, whenGone } from '#host/process.ts';
 import { readExitNote, sawOutOfMemory } from '../oci/conmon.ts';
 import { type OciRuntime, stateDir } from '../oci/runtime.ts';
@@ -40,6 +40,8 @@ const killedCode = 137;
 
 /** `ctx` is the daemon's: watching ends with it. */
 export function watchExits(ctx: Ctx, deps: ExitDeps): Exits {
+  // Monitors too: whoever reaps them otherwise may be slow.
+  adoptOrphans();
   const ends = new Map<ContainerId, Promise<void>>();
   const follow = (record: ContainerRecord): Promise<void> => {
     const end = recordEnd(ctx, deps, record).finally(() => ends.delete(record.id));

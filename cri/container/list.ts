@@ -15,13 +15,13 @@ const stateOf = {
 export const criState = (record: ContainerRecord): ContainerState => stateOf[record.state.name];
 
 /** A container that is still being made is not shown: it may yet fail. */
-export const isVisible = (record: ContainerRecord): boolean => record.state.name !== 'making';
+const isVisible = (record: ContainerRecord): boolean => record.state.name !== 'making';
 
-export const hasLabels = (labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean =>
+const hasLabels = (labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean =>
   Object.entries(wanted).every(([key, value]) => labels[key] === value);
 
 /** The fields of a filter are ANDed; empty ones match everything; ids may be prefixes. */
-export const matchesFilter = (record: ContainerRecord, filter: ContainerFilter | undefined): boolean =>
+const matchesFilter = (record: ContainerRecord, filter: ContainerFilter | undefined): boolean =>
   isVisible(record) &&
   (filter === undefined ||
     (record.id.startsWith(filter.id) &&
@@ -29,7 +29,7 @@ export const matchesFilter = (record: ContainerRecord, filter: ContainerFilter |
       (filter.state === undefined || filter.state.state === criState(record)) &&
       hasLabels(record.config.labels, filter.labelSelector)));
 
-export const criContainer = (record: ContainerRecord, repoDigestOf: RepoDigestOf): Container => ({
+const criContainer = (record: ContainerRecord, repoDigestOf: RepoDigestOf): Container => ({
   id: record.id,
   podSandboxId: record.sandboxId,
   metadata: record.config.metadata,

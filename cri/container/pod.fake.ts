@@ -35,7 +35,7 @@ import { startContainer } from './start.ts';
 import { stopContainer } from './stop.ts';
 import { teardownContainer, type TeardownDeps } from './teardown.ts';
 
-const applets = ['sh', 'sleep', 'cat', 'echo', 'true', 'id', 'ls', 'touch', 'dd', 'yes', 'ps', 'pwd', 'env', 'hostname', 'mount', 'kill', 'mkdir', 'tail', 'wc'];
+const applets = ['sh', 'sleep', 'cat', 'echo', 'true', 'id', 'ls', 'touch', 'dd', 'yes', 'ps', 'pwd', 'env', 'hostname', 'mount', 'kill', 'mkdir', 'tail', 'wc', 'test', 'grep'];
 
 /** What is missing for these tests, or undefined. */
 export async function missing(): Promise<string | undefined> {
@@ -75,7 +75,7 @@ let attempts = 0;
 /** A command, a private pid namespace, a log. */
 export const shell = (script: string, rest: Partial<ContainerConfig> = {}): Partial<ContainerConfig> => ({ command: ['/bin/sh', '-c', script], ...rest });
 
-export async function testPod(options: { podPrivileged?: boolean } = {}): Promise<TestPod> {
+export async function testPod(options: { podPrivileged?: boolean; imageVolumes?: readonly string[] } = {}): Promise<TestPod> {
   const ctx = quietCtx();
   const dir = await mkdtemp(join(tmpdir(), 'nl-'));
   const paths = criPaths({ rootDir: join(dir, 'root'), stateDir: join(dir, 'run') });
@@ -98,7 +98,7 @@ export async function testPod(options: { podPrivileged?: boolean } = {}): Promis
   const runtimeOf = (): OciRuntime => runtime;
   const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock });
   const teardownDeps: TeardownDeps = { paths, monitor, containers, cgroups, runtimes: [runtime], removeRootfs: (_ctx, at) => removeTree(join(at, 'rootfs')) };
-  const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'] }, layers: [] };
+  const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'], volumes: options.imageVolumes ?? [] }, layers: [] };
   const createDeps: CreateDeps = {
     paths, monitor, host, containers, sandboxes, flights, lock, runtimeOf,
     findImage: (ref) => (ref === 'busybox' ? image : undefined),

@@ -40,6 +40,10 @@ export interface Child {
   kill(signal: NodeJS.Signals): void;
 }
 
+const living = new Set<number>();
+/** True for a child of ours that `spawn` started and has not reaped yet. */
+export const isSpawned = (pid: number): boolean => living.has(pid);
+
 /** Starts a program. Throws SyscallError (ENOENT, EACCES, …) when it cannot be executed. */
 export function spawn(command: SpawnCommand): Child {
   const env = command.env ?? { PATH: process.env['PATH'] ?? defaultPath };
@@ -53,12 +57,14 @@ export function spawn(command: SpawnCommand): Child {
   // Our own unreaped child: it is there, at least as a zombie, and its pid cannot be anybody else's.
   const id = identify(pid) ?? { pid, startTicks: 0 };
   let reaped = false;
+  living.add(pid);
   const pidfd = pidfdOpen(pid);
   const exited = new Promise<number>((resolve) => {
     const unwatch = watchFd(pidfd, () => {
       const status = reapChild(pid);
       if (status === undefined) return;
       reaped = true;
+      living.delete(pid);
       unwatch();
       closeSync(pidfd);
       resolve(exitCodeOf(status));

@@ -1,58 +1,109 @@
 /**
- * Descendants whose parent has ended: they become ours to wait for, so that a program which starts something and goes (`runc exec --detach`)
- * leaves us its exit code.
+ * Descendants whose parent has ended: they become our children, so that a program which starts something and goes (`runc exec --detach`) leaves
+ * us its exit code.
  *
- * The price is that every other orphan becomes ours too (monitors, daemons of plugins): those nobody waits for are reaped in `reapStrays`.
+ * The price is that every other orphan becomes ours too (monitors, what a failed exec leaves, daemons of plugins), and must be reaped: a zombie in a
+ * container's pid namespace keeps that namespace, and with it the container, from ending. So whenever a child ends, those that nobody waits for
+ * are looked for, and reaped when they are still there a moment later.
  */
 import { closeSync, readFileSync } from 'node:fs';
 import { isErrno } from './errno.ts';
-import { exitCodeOf } from './exec.ts';
+import { exitCodeOf, isSpawned } from './exec.ts';
 import { becomeSubreaper, pidfdOpen, reapChild } from './libc.ts';
-import { monotonicMs } from './clock.ts';
 import { parseStat } from './process.ts';
 import { watchFd } from './reactor.ts';
 
-/** Longer than exec.ts or an adopted process needs to be reaped by the one who waits for it. */
-const strayAfterMs = 5000;
-const waitedFor = new Set<number>();
-const zombieSinceMs = new Map<number, number>();
-let adopting = false;
+/** Longer than the one who waits for a child (Node's own children among them) needs to reap it after SIGCHLD. */
+const strayAfterMs = 200;
+
+class Orphans {
+  readonly #waitedFor = new Set<number>();
+  #strays = new Set<number>();
+  #expected = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor() {
+    becomeSubreaper();
+    process.on('SIGCHLD', () => this.#lookSoon());
+  }
+
+  expect(): Disposable {
+    this.#expected++;
+    let isOver = false;
+    return {
+      [Symbol.dispose]: () => {
+        if (isOver) return;
+        isOver = true;
+        this.#expected--;
+        this.#lookSoon();
+      },
+    };
+  }
+
+  async exit(pid: number): Promise<number | undefined> {
+    let pidfd: number;
+    try {
+      pidfd = pidfdOpen(pid);
+    } catch (error) {
+      if (isErrno(error, 'ESRCH')) return undefined;
+      throw error;
+    }
+    this.#waitedFor.add(pid);
+    const ended = Promise.withResolvers<void>();
+    const unwatch = watchFd(pidfd, () => ended.resolve());
+    try {
+      await ended.promise;
+      return reap(pid);
+    } finally {
+      unwatch();
+      closeSync(pidfd);
+      this.#waitedFor.delete(pid);
+    }
+  }
+
+  /** While an orphan is expected nobody knows yet which one it is: looking is put off until its pid is known. */
+  #lookSoon(): void {
+    this.#timer ??= setTimeout(() => {
+      // What is ready to be reaped by others is reaped before the immediate runs, even if the loop was busy until now.
+      setImmediate(() => {
+        this.#timer = undefined;
+        if (this.#expected === 0) this.#look();
+      });
+    }, strayAfterMs).unref();
+  }
+
+  /** A stray is seen in two looks. */
+  #look(): void {
+    const zombies = ownChildren().filter((pid) => !this.#waitedFor.has(pid) && !isSpawned(pid) && isZombie(pid));
+    const [old, young] = [zombies.filter((pid) => this.#strays.has(pid)), zombies.filter((pid) => !this.#strays.has(pid))];
+    for (const pid of old) reap(pid);
+    this.#strays = new Set(young);
+    if (young.length > 0) this.#lookSoon();
+  }
+}
+
+let orphans: Orphans | undefined;
 
 /** Must have been called before the programs are started whose orphans are wanted. May be called twice. */
 export function adoptOrphans(): void {
-  if (!adopting) becomeSubreaper();
-  adopting = true;
+  orphans ??= new Orphans();
 }
 
-/**
- * The exit code of an orphan that is (or is about to become) our child, 128 + n for signal n; undefined when it was never ours.
- * Reaps it. Call at once: nobody else must.
- */
-export async function adoptedExit(pid: number): Promise<number | undefined> {
-  let pidfd: number;
-  try {
-    pidfd = pidfdOpen(pid);
-  } catch (error) {
-    if (isErrno(error, 'ESRCH')) return undefined;
-    throw error;
-  }
-  waitedFor.add(pid);
-  const ended = Promise.withResolvers<void>();
-  const unwatch = watchFd(pidfd, () => ended.resolve());
-  try {
-    await ended.promise;
-    return reap(pid);
-  } finally {
-    unwatch();
-    closeSync(pidfd);
-    waitedFor.delete(pid);
-    reapStrays();
-  }
+/** To be held from before the start of a program that leaves an orphan until `adoptedExit` was called for it (or it failed). */
+export function expectOrphan(): Disposable {
+  orphans ??= new Orphans();
+  return orphans.expect();
 }
 
-/** Reaps an orphan that has ended, for those who saw its end by other means; undefined when it is not our child or still runs. */
-export function reapAdopted(pid: number): number | undefined {
-  return adopting ? reap(pid) : undefined;
+/** The exit code of an orphan, 128 + n for signal n; undefined when it was not ours. Reaps it. */
+export function adoptedExit(pid: number): Promise<number | undefined> {
+  orphans ??= new Orphans();
+  return orphans.exit(pid);
+}
+
+/** Reaps an orphan that has ended, for those who saw its end by other means; nothing when it is not our child or still runs. */
+export function reapAdopted(pid: number): void {
+  if (orphans !== undefined) reap(pid);
 }
 
 function reap(pid: number): number | undefined {
@@ -62,21 +113,6 @@ function reap(pid: number): number | undefined {
   } catch (error) {
     if (isErrno(error, 'ECHILD')) return undefined;
     throw error;
-  }
-}
-
-/** Reaps children that ended some time ago and that nobody waits for. Costs one read of /proc when there are none; never blocks. */
-export function reapStrays(): void {
-  if (!adopting) return;
-  const nowMs = monotonicMs();
-  const zombies = ownChildren().filter((pid) => !waitedFor.has(pid) && isZombie(pid));
-  for (const pid of zombieSinceMs.keys()) if (!zombies.includes(pid)) zombieSinceMs.delete(pid);
-  for (const pid of zombies) {
-    const sinceMs = zombieSinceMs.get(pid) ?? nowMs;
-    zombieSinceMs.set(pid, sinceMs);
-    if (nowMs - sinceMs < strayAfterMs) continue;
-    reap(pid);
-    zombieSinceMs.delete(pid);
   }
 }
 

@@ -44,7 +44,7 @@ export interface MonitorPaths {
 }
 
 /** The files that conmon makes in a bundle. */
-export const monitorFiles = (bundleDir: string): { pidFile: string; exitFile: string; oomFile: string; control: string; runtimeLog: string } => ({
+const monitorFiles = (bundleDir: string): { pidFile: string; exitFile: string; oomFile: string; control: string; runtimeLog: string } => ({
   pidFile: join(bundleDir, 'conmon.pid'),
   exitFile: join(bundleDir, 'exit'),
   oomFile: join(bundleDir, 'oom'),

@@ -8,12 +8,12 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { Socket } from 'node:net';
-import type { Ctx } from '#host/ctx.ts';
+import { type Ctx, timedOut } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import { pipe } from '#host/libc.ts';
-import { adoptedExit, adoptOrphans } from '#host/orphans.ts';
+import { adoptedExit, expectOrphan } from '#host/orphans.ts';
 import { identify, type ProcessId } from '#host/process.ts';
 import { execArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
 import type { OciProcess, OciSpec } from './spec-types.ts';
@@ -61,19 +61,27 @@ async function containerSpec(bundleDir: string): Promise<OciSpec> {
   return JSON.parse(text) as OciSpec;
 }
 
-/** Returns when the process runs. Throws ExecFailed when it cannot be started. Not given up half-way: kill the process instead. */
-export async function startExec(runtime: OciRuntime, order: ExecOrder): Promise<ExecProcess> {
+/**
+ * Returns when the process runs. Throws ExecFailed when it cannot be started, Fault timeout or canceled when `ctx` ended before that. Once it
+ * runs, `ctx` has no hold on it any more: kill it.
+ */
+export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder): Promise<ExecProcess> {
+  ctx.signal.throwIfAborted();
   const process = execProcess(await containerSpec(order.bundleDir), { args: order.args, tty: order.consoleSocket !== undefined });
   const stem = join(order.scratchDir, randomBytes(8).toString('hex'));
   const files = { processFile: `${stem}.json`, pidFile: `${stem}.pid` };
-  adoptOrphans();
+  using _ = expectOrphan();
   try {
     // On a tmpfs and small: synchronous is quicker than a trip through the pool.
     writeFileSync(files.processFile, JSON.stringify(process), { mode: 0o600 });
     const child = spawn({ path: runtime.path, args: execArgs(runtime, { id: order.id, consoleSocket: order.consoleSocket, ...files }), env: runtimeEnv, fds: order.fds });
+    const kill = (): void => child.kill('SIGKILL');
+    ctx.signal.addEventListener('abort', kill, { once: true });
     const exitCode = await child.exited;
+    ctx.signal.removeEventListener('abort', kill);
     const pid = readPid(files.pidFile);
-    if (exitCode !== 0 || pid === undefined) throw new ExecFailed(exitCode);
+    if (pid === undefined && ctx.signal.aborted) throw new Fault(timedOut(ctx) ? 'timeout' : 'canceled', `exec in container ${order.id}: the runtime did not start it`, ctx.signal.reason);
+    if (pid === undefined || (exitCode !== 0 && !ctx.signal.aborted)) throw new ExecFailed(exitCode);
     const exited = adoptedExit(pid);
     return {
       process: identify(pid) ?? { pid, startTicks: 0 },

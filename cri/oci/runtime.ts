@@ -8,7 +8,6 @@ import { type Ctx, detached } from '#host/ctx.ts';
 import { CommandError, run, runChecked, spawn, type Command } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import type { CgroupDriver } from './cgroup-path.ts';
-import type { OciState } from './spec-types.ts';
 
 export interface OciRuntime {
   /** Of the runtime handler. */
@@ -78,13 +77,6 @@ async function lastError(logFile: string, exitCode: number): Promise<string> {
   const message = /\bmsg=("(?:[^"\\]|\\.)*")/.exec(line)?.[1];
   if (message !== undefined) return JSON.parse(message) as string;
   return line === '' ? `exit status ${exitCode}` : line;
-}
-
-/** Undefined when the runtime does not know the container. */
-export async function containerState(ctx: Ctx, runtime: OciRuntime, id: string): Promise<OciState | undefined> {
-  const { exitCode, stdout } = await run(ctx, command(runtime, ['state', id]));
-  if (exitCode !== 0) return undefined;
-  return JSON.parse(stdout.toString('utf8')) as OciState;
 }
 
 /**

@@ -106,10 +106,3 @@ export interface OciSyscallRule {
   readonly errnoRet?: number;
   readonly args?: readonly { readonly index: number; readonly value: number; readonly valueTwo?: number; readonly op: string }[];
 }
-
-/** What `crun state` and `runc state` print. */
-export interface OciState {
-  readonly id: string;
-  readonly status: 'creating' | 'created' | 'running' | 'stopped' | 'paused';
-  readonly pid: number;
-}

@@ -23,7 +23,7 @@ export interface NamespaceInput {
 export type PidScope = 'private' | 'pod' | 'host' | 'target';
 
 /** POD without a sandbox namespace to share means a private one: more isolation than asked for, never less. */
-export function pidScope(options: NamespaceOption | undefined, sandbox: SandboxNamespaces): PidScope {
+function pidScope(options: NamespaceOption | undefined, sandbox: SandboxNamespaces): PidScope {
   switch (options?.pid ?? NamespaceMode.POD) {
     case NamespaceMode.NODE:
       return 'host';

@@ -13,7 +13,7 @@ export interface ImageDefaults {
   readonly stopSignal?: string | undefined;
 }
 
-export const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
  * A command replaces ENTRYPOINT and drops CMD; arguments alone replace CMD.

@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 import { Signal } from '#cri-api';
 import { Fault } from '#host/fault.ts';
 
-export const defaultStopSignal = 15;
+const defaultStopSignal = 15;
 /** glibc's and musl's SIGRTMIN: the kernel's 32 and 33 belong to the threads library. */
 const realTimeMinimum = 34;
 const realTimeMaximum = 64;

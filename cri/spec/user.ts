@@ -32,7 +32,7 @@ const maxId = 0xffff_fffe;
 const id = (text: string): number | undefined => (/^\d{1,10}$/.test(text) && Number(text) <= maxId ? Number(text) : undefined);
 
 /** passwd(5); lines that are not entries are skipped, as libc does. */
-export function parsePasswd(text: string): PasswdEntry[] {
+function parsePasswd(text: string): PasswdEntry[] {
   return text.split('\n').flatMap((line) => {
     const [name, , uidText, gidText] = line.trim().split(':');
     const uid = id(uidText ?? '');
@@ -42,7 +42,7 @@ export function parsePasswd(text: string): PasswdEntry[] {
 }
 
 /** group(5). */
-export function parseGroup(text: string): GroupEntry[] {
+function parseGroup(text: string): GroupEntry[] {
   return text.split('\n').flatMap((line) => {
     const [name, , gidText, members] = line.trim().split(':');
     const gid = id(gidText ?? '');
