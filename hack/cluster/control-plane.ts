@@ -22,6 +22,8 @@ export interface Cluster extends AsyncDisposable {
   nodeKubeconfig(nodeName: string): Promise<string>;
   /** Ends exactly the processes that were started; the state stays. */
   stop(): Promise<void>;
+  /** After `stop`: the same cluster again, on the same state. */
+  start(): Promise<void>;
   /** Stops, and deletes the folder. */
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -130,6 +132,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   return {
     dir, kubeconfig, server: `https://${bind}:${ports.api}`, caFile: path.join(plan.pki, 'ca.crt'), bootstrapToken, stop,
     nodeKubeconfig: (nodeName) => nodeKubeconfig(plan, program('kubeadm'), nodeName),
+    start: async () => { await startCluster(options); },
     [Symbol.asyncDispose]: () => wipeCluster(options),
   };
 }
