@@ -24,11 +24,17 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   });
 }
 
-async function startServers(options: Options, registry: Registry, add: (server: Server) => void): Promise<void> {
+/** How to start each server that we start ourselves. */
+function starters(options: Options, registry: Registry): (() => Promise<Server>)[] {
   const start = { runtime: options.runtime, registry, ipMasq: options.ipMasq, sandboxImage: pause };
-  if (options.nodelet) add(await startNodelet(start));
-  aborted.signal.throwIfAborted();
-  if (options.containerd) add(await startContainerd(start));
+  return [...(options.nodelet ? [() => startNodelet(start)] : []), ...(options.containerd ? [() => startContainerd(start)] : [])];
+}
+
+async function startServers(options: Options, registry: Registry, add: (server: Server) => void): Promise<void> {
+  for (const start of starters(options, registry)) {
+    aborted.signal.throwIfAborted();
+    add(await start());
+  }
   for (const { name, socket } of options.sockets) add(await attach(name, socket));
 }
 
@@ -39,14 +45,15 @@ async function measure(options: Options, bench: Bench): Promise<void> {
   if (wants('pods') || wants('memory') || wants('lists')) {
     for (const pods of options.pods) await measureMany(bench, { pods, repeats: options.repeats, memory: wants('memory'), lists: wants('lists') });
   }
-  if (wants('pull')) await measurePull(bench, { images: ['gzip', 'zstd'].map((form) => `registry.k8s.io/bench/big:${form}`), repeats: options.repeats });
 }
 
 function print(options: Options, results: Results, servers: readonly Server[], note = ''): void {
-  const columns = [...(options.floor ? ['floor'] : []), ...servers.map(({ name }) => name)];
+  const rows = results.rows();
+  const hasFloor = rows.some(({ samples }) => samples['floor'] !== undefined);
+  const columns = [...(hasFloor ? ['floor'] : []), ...servers.map(({ name }) => name)];
   const reference = columns.length > 1 ? columns.at(-1) : undefined;
-  const table = { rows: results.rows(), servers: columns, reference };
-  const about = `${note}${[...servers.map(({ name, version }) => `${name} ${version}`), ...(options.floor ? ['floor: the programs alone'] : [])].join(', ')}; ${options.runtime}, ${options.hostNetwork ? 'host network' : 'CNI bridge and portmap'}, `
+  const table = { rows, servers: columns, reference };
+  const about = `${note}${[...servers.map(({ name, version }) => `${name} ${version}`), ...(hasFloor ? ['floor: the programs alone'] : [])].join(', ')}; ${options.runtime}, ${options.hostNetwork ? 'host network' : 'CNI bridge and portmap'}, `
     + `seccomp ${options.seccomp}; ${cpus().length} CPUs, Linux ${release()}, load ${loadavg()[0]?.toFixed(1)}; medians (p10..p90), ${options.rounds} rounds`;
   if (options.json !== '-') console.log(options.markdown ? `${markdownTable(table)}\n\n${about}.` : `${textTable(table)}\n\n${about}`);
   if (options.json === undefined) return;
@@ -69,6 +76,9 @@ async function bench(options: Options): Promise<void> {
     });
     for (const server of servers) await pull(server, image);
     if (servers.length > 0) await measure(options, { servers, results, signal: aborted.signal, say, image, hostNetwork: options.hostNetwork, seccomp: options.seccomp });
+    if (options.only.includes('pull')) {
+      await measurePull({ results, signal: aborted.signal, say }, { images: ['gzip', 'zstd'].map((form) => `registry.k8s.io/bench/big:${form}`), repeats: options.repeats, fresh: starters(options, registry) });
+    }
     if (options.floor && options.runtime === 'crun' && cgroupHierarchies().includes('/sys/fs/cgroup/unified')) {
       say('floor: left out, for crun refuses this machine with both cgroup versions (the servers run where version 2 is not seen)');
     } else if (options.floor) {

@@ -159,15 +159,26 @@ export function measureIdle({ servers, results }: Bench): void {
   }
 }
 
-/** Pulls and removes each image. Pulls right after a removal pay for the file system's inode reuse: a pause before each makes it equal for all. */
-export async function measurePull(bench: Bench, options: { images: readonly string[]; repeats: number }): Promise<void> {
+export interface PullOptions {
+  readonly images: readonly string[];
+  readonly repeats: number;
+  /** Each starts a server that has never seen an image. */
+  readonly fresh: readonly (() => Promise<Server>)[];
+}
+
+/** Each pull into a server made for it: a removed image may leave layers and blobs behind for a while, and a second pull would find them. */
+export async function measurePull(bench: Pick<Bench, 'results' | 'signal' | 'say'>, options: PullOptions): Promise<void> {
   for (let round = 0; round < options.repeats; round += 1) {
     for (const reference of options.images) {
-      for (const server of inTurn(bench.servers, round)) {
+      for (let i = 0; i < options.fresh.length; i += 1) {
         bench.signal.throwIfAborted();
-        await naming(server, () => bench.results.time(`pull ${reference}`, server.name, () => pull(server, reference)));
-        const image = { image: reference, annotations: {}, userSpecifiedImage: reference, runtimeHandler: '', imageRef: '' };
-        await call((done) => server.client.image.removeImage({ image }, done));
+        const server = await options.fresh[(i + round) % options.fresh.length]?.();
+        if (server === undefined) continue;
+        try {
+          await naming(server, () => bench.results.time(`pull ${reference}`, server.name, () => pull(server, reference)));
+        } finally {
+          await server.close();
+        }
       }
     }
     bench.say(`pull: ${round + 1} of ${options.repeats} rounds`);
