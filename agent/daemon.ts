@@ -13,7 +13,7 @@ import { Runtime } from './cri/runtime.ts';
 import { Images } from './image/ensure.ts';
 import { ApiEventRecorder, LogEventRecorder } from './kube/events.ts';
 import { ApiObjectSource, type ObjectSource } from './kube/object-cache.ts';
-import { isStaticPod, podNamespace, podUid } from './kube/pod-facts.ts';
+import { isStaticPod, podKey, podNamespace, podUid } from './kube/pod-facts.ts';
 import { ApiTokenSource } from './kube/token-requests.ts';
 import type { Pod } from './kube/types.ts';
 import { NodeFactsReader } from './node-facts.ts';
@@ -69,9 +69,15 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{
   const cluster = config.kubeconfig === undefined ? undefined : await connectCluster({ ...config, kubeconfig: config.kubeconfig });
   // 2. Memory: statuses, events, sources, objects.
   const report = new PodReport(paths.root);
-  const status = new StatusWriter(ctx, cluster?.status, (pod, now) => {
-    ctx.log.debug({ pod: pod.metadata?.name, uid: podUid(pod), phase: now.phase }, 'pod status');
-    if (cluster === undefined) report.changed(ctx, workers.pods(), status);
+  const reportPods = (): void => {
+    if (cluster === undefined) report.changed(ctx, () => workers.pods(), status);
+  };
+  const status = new StatusWriter(ctx, cluster?.status, {
+    changed: (pod, now) => {
+      ctx.log.debug({ pod: podKey(pod), uid: podUid(pod), phase: now.phase }, 'pod status');
+      reportPods();
+    },
+    ...(cluster === undefined && { remembered: await report.last() }),
   });
   const events = cluster === undefined ? new LogEventRecorder(ctx) : new ApiEventRecorder(ctx, cluster.client, config.nodeName);
   const names: SourceName[] = [...(config.staticPodPath === undefined ? [] : (['file'] as const)), ...(cluster === undefined ? [] : (['api'] as const))];
@@ -105,7 +111,7 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{
     runtimeHandler: (context, pod) => runtimeHandler(context, cluster, pod),
     admit: (pod) => admissionRefusal(pod, { allocatable: node.facts().allocatable, others: workers.active(), node: undefined }),
   };
-  const workers: PodWorkers = new PodWorkers(ctx, { deps, resyncMs: config.syncFrequencyMs });
+  const workers: PodWorkers = new PodWorkers(ctx, { deps, resyncMs: config.syncFrequencyMs, forgotten: reportPods });
   const pleg = new Pleg({ runtime, changed: (uid) => workers.wake(uid), nowMs });
   // 4. Start: know what runs before anything is decided.
   await pleg.relist(ctx);
@@ -124,7 +130,7 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{
   ];
   if (cluster !== undefined) loops.push((await startNode(ctx, { config, paths, cluster, runtime, events, workers, sources, status, pleg })).done);
   await files?.start(ctx);
-  if (cluster === undefined) report.changed(ctx, workers.pods(), status);
+  reportPods();
   ctx.log.info({ node: config.nodeName, runtime: runtime.name, mode: cluster === undefined ? 'standalone' : 'cluster' }, 'agent started');
   return {
     stopped: async () => {

@@ -56,7 +56,7 @@ export class NodeFactsReader {
     return {
       hostIPs: this.#hostIPs,
       allocatable: { cpu: `${cpuMilli}m`, memory: String(memoryBytes), pods: String(this.#config.maxPods) },
-      dns: { node: this.#resolvConf, clusterDNS: this.#config.clusterDNS, clusterDomain: this.#config.clusterDomain },
+      dns: { node: this.#resolvConf, clusterDNS: this.#config.clusterDNS, clusterDomain: this.#config.clusterDomain, isStandalone: this.#config.kubeconfig === undefined },
       security: { seccompDir: this.#paths.seccompDir, seccompDefault: this.#config.seccompDefault, extraMaskedPaths: this.#extraMaskedPaths },
       resources: { cpuQuota: this.#config.cpuCFSQuota, cgroupV2: this.#cgroupV2 },
       memoryBytes: this.#host.memoryBytes,

@@ -14,6 +14,8 @@ export interface DnsFacts {
   readonly node: ResolvConf;
   readonly clusterDNS: readonly string[];
   readonly clusterDomain: string;
+  /** A standalone node has no cluster whose DNS could be missed. */
+  readonly isStandalone: boolean;
 }
 
 export interface PodDns {
@@ -56,7 +58,7 @@ export function podDns(pod: Pod, facts: DnsFacts): PodDns {
   return { config: limited(wanted, (message) => warnings.push({ reason: 'DNSConfigForming', message })), warnings };
 }
 
-function baseConfig(pod: Pod, { node, clusterDNS, clusterDomain }: DnsFacts, missing: (message: string) => void): ResolvConf {
+function baseConfig(pod: Pod, { node, clusterDNS, clusterDomain, isStandalone }: DnsFacts, missing: (message: string) => void): ResolvConf {
   const policy = pod.spec?.dnsPolicy ?? 'ClusterFirst';
   if (policy === 'None') return { nameservers: [], searches: [], options: [] };
   const wantsCluster = policy === 'ClusterFirstWithHostNet' || (policy === 'ClusterFirst' && pod.spec?.hostNetwork !== true);
@@ -65,7 +67,7 @@ function baseConfig(pod: Pod, { node, clusterDNS, clusterDomain }: DnsFacts, mis
     const own = clusterDomain === '' ? [] : [`${namespace}.svc.${clusterDomain}`, `svc.${clusterDomain}`, clusterDomain];
     return { nameservers: clusterDNS, searches: [...own, ...node.searches], options: ['ndots:5'] };
   }
-  if (wantsCluster) {
+  if (wantsCluster && !isStandalone) {
     missing(
       `pod: "${podText(pod)}". kubelet does not have ClusterDNS IP configured and cannot create Pod using "${policy}" policy. Falling back to "Default" policy.`,
     );

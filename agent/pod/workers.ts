@@ -30,17 +30,21 @@ export interface WorkersOptions {
   readonly deps: PodDeps;
   /** A pass at least this often, for what no event tells. */
   readonly resyncMs: number;
+  /** A pod is gone for good. */
+  readonly forgotten?: () => void;
 }
 
 export class PodWorkers {
   readonly #ctx: Ctx;
   readonly #deps: PodDeps;
   readonly #resyncMs: number;
+  readonly #forgotten: () => void;
   readonly #workers = new Map<string, Worker>();
   readonly #idle = new Set<() => void>();
 
   /** `ctx` is the agent's: when it ends, passes are given up and containers stay as they are. */
-  constructor(ctx: Ctx, { deps, resyncMs }: WorkersOptions) {
+  constructor(ctx: Ctx, { deps, resyncMs, forgotten = () => undefined }: WorkersOptions) {
+    this.#forgotten = forgotten;
     this.#ctx = ctx;
     this.#deps = deps;
     this.#resyncMs = resyncMs;
@@ -238,6 +242,7 @@ export class PodWorkers {
     worker.dirty = false;
     this.#workers.delete(worker.uid);
     this.#deps.status.forget(worker.uid);
+    this.#forgotten();
     for (const other of this.#workers.values()) if (podKey(other.pod) === podKey(worker.pod)) this.wake(other.uid);
   }
 

@@ -14,6 +14,13 @@ export interface StatusApi {
   remove(ctx: Ctx, pod: Pod): Promise<void>;
 }
 
+export interface StatusWriterOptions {
+  /** Hears of every status that differs from the one before. */
+  readonly changed?: (pod: Pod, status: PodStatus) => void;
+  /** What an earlier run of the agent said, where no API server remembers it. */
+  readonly remembered?: ReadonlyMap<string, PodStatus>;
+}
+
 interface Entry {
   pod: Pod;
   status: PodStatus;
@@ -48,17 +55,16 @@ export class StatusWriter {
   readonly #ctx: Ctx;
   readonly #entries = new Map<string, Entry>();
   readonly #busy = new Set<string>();
-  readonly #changed: (pod: Pod, status: PodStatus) => void;
+  readonly #options: StatusWriterOptions;
 
-  /** `changed` hears of every status that differs from the one before. */
-  constructor(ctx: Ctx, api: StatusApi | undefined, changed: (pod: Pod, status: PodStatus) => void = () => undefined) {
+  constructor(ctx: Ctx, api: StatusApi | undefined, options: StatusWriterOptions = {}) {
     this.#ctx = ctx;
     this.#api = api;
-    this.#changed = changed;
+    this.#options = options;
   }
 
   get(uid: string): PodStatus | undefined {
-    return this.#entries.get(uid)?.status;
+    return this.#entries.get(uid)?.status ?? this.#options.remembered?.get(uid);
   }
 
   /** Returns at once; the newest status wins. */
@@ -70,7 +76,7 @@ export class StatusWriter {
     entry.status = status;
     this.#entries.set(uid, entry);
     if (!differs) return;
-    this.#changed(pod, status);
+    this.#options.changed?.(pod, status);
     this.#wake(uid);
   }
 
