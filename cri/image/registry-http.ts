@@ -82,7 +82,7 @@ export class RegistryHttp {
     });
     outgoing.on('error', (cause) => {
       clearTimeout(timer);
-      reject(ctx.signal.aborted ? (ctx.signal.reason as Error) : new RegistryError('unavailable', `${hostOf(url)}: ${whyNoAnswer(cause, url)}`, { isTemporary: !isPermanent(cause), cause }));
+      reject(ctx.signal.aborted ? (ctx.signal.reason as Error) : noAnswer(cause, url));
     });
     outgoing.end(body);
     return promise;
@@ -132,15 +132,22 @@ function limitDial(outgoing: ReturnType<typeof httpRequest>, timeoutMs: number):
 const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : '');
 const isPermanent = (error: unknown): boolean => /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|EPROTO|HPE_)/.test(codeOf(error));
 
-function whyNoAnswer(error: Error, url: URL): string {
-  const code = codeOf(error);
+/** In words where we know them; then the system's own say nothing more. */
+function noAnswer(cause: Error, url: URL): RegistryError {
+  const known = knownReason(codeOf(cause), url);
+  const isTemporary = !isPermanent(cause);
+  if (known !== undefined) return new RegistryError('unavailable', `${hostOf(url)}: ${known}`, { isTemporary });
+  return new RegistryError('unavailable', `${hostOf(url)}: ${explain(cause)}`, { isTemporary, cause });
+}
+
+function knownReason(code: string, url: URL): string | undefined {
   if (code === 'ECONNREFUSED') return 'connection refused';
   if (code === 'ENOTFOUND') return `host ${url.hostname} not found`;
   if (code === 'EAI_AGAIN') return `host ${url.hostname}: no answer from the name server`;
   if (code === 'ECONNRESET') return 'connection was reset';
-  if (code === 'EPROTO' || code === 'ERR_SSL_WRONG_VERSION_NUMBER') return 'it does not speak TLS (plain http has to be allowed in its hosts.toml)';
-  if (/^(?:DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_)/.test(code)) return `its certificate is not trusted (${explain(error)})`;
-  return explain(error);
+  if (code === 'EPROTO' || code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') return 'it does not speak TLS (plain http has to be allowed in its hosts.toml)';
+  if (/^(?:DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_)/.test(code)) return `its certificate is not trusted (${code}; its authority can be named in hosts.toml)`;
+  return undefined;
 }
 
 /** A refusal as an error: the status, and what the registry says about it (distribution-spec, error codes). Reads the answer's body. */
