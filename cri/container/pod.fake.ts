@@ -84,8 +84,7 @@ export async function testPod(options: { podPrivileged?: boolean; imageVolumes?:
   for (const path of [paths.conmonSocketsDir, scratchDir, logDir, paths.containersDir]) await mkdir(path, { recursive: true });
   const cgroups = openCgroups();
   const cgroupParent = `/nodelet-test-${process.pid}-${attempts++}`;
-  const probe = { configured: [], cgroupDriver: 'cgroupfs', cgroupParent, stateDir: join(tmpdir(), 'nodelet-test-probe'), ociRootDir: paths.ociRootDir, cgroups } as const;
-  const runtime = (await probeRuntimes(ctx, probe))[0]!;
+  const runtime = await workingRuntime({ ctx, cgroups, cgroupParent, stateDir: join(dir, 'probe'), ociRootDir: paths.ociRootDir });
   const host = await specHost({ cgroups, appArmorProfile: undefined });
   const base = await busyboxRoot(join(dir, 'base'));
   const sandboxes = sandboxStore(paths.sandboxesDir);
@@ -144,6 +143,13 @@ const containerConfig = (config: Partial<ContainerConfig>): ContainerConfig =>
     linux: { resources: undefined, securityContext: { namespaceOptions: { network: NamespaceMode.POD, pid: NamespaceMode.CONTAINER, ipc: NamespaceMode.POD } } },
     ...config,
   });
+
+let known: OciRuntime | undefined;
+/** The first that works here, found out once. */
+async function workingRuntime(facts: { ctx: Ctx; cgroups: Cgroups; cgroupParent: string; stateDir: string; ociRootDir: (name: string) => string }): Promise<OciRuntime> {
+  known ??= (await probeRuntimes(facts.ctx, { ...facts, configured: [], cgroupDriver: 'cgroupfs' }))[0]!;
+  return { ...known, rootDir: facts.ociRootDir(known.name) };
+}
 
 async function busyboxRoot(dir: string): Promise<string> {
   for (const name of ['bin', 'proc', 'sys', 'dev', 'etc', 'tmp']) await mkdir(join(dir, name), { recursive: true });
