@@ -44,6 +44,8 @@ export function statusPatch(pod: Pod, status: PodStatus): object {
       ...status,
       reason: status.reason ?? null,
       message: status.message ?? null,
+      // A merged condition keeps what is not said of it: the reason of its last status.
+      ...(status.conditions !== undefined && { conditions: status.conditions.map((condition) => ({ reason: null, message: null, ...condition })) }),
       ...(status.podIPs !== undefined && { podIPs: replaced(status.podIPs) }),
       ...(status.hostIPs !== undefined && { hostIPs: replaced(status.hostIPs) }),
     },
@@ -148,7 +150,10 @@ export function differsFrom(known: PodStatus, wanted: PodStatus): boolean {
   const { conditions = [], startTime, ...rest } = wanted;
   if ((known.reason ?? '') !== (wanted.reason ?? '') || (known.message ?? '') !== (wanted.message ?? '')) return true;
   if (startTime !== undefined && known.startTime === undefined) return true;
-  return !covers(known, rest) || conditions.some((condition) => !covers(known.conditions?.find(({ type }) => type === condition.type), condition));
+  return !covers(known, rest) || conditions.some((condition) => {
+    const there = known.conditions?.find(({ type }) => type === condition.type);
+    return !covers(there, condition) || (there?.reason ?? '') !== (condition.reason ?? '') || (there?.message ?? '') !== (condition.message ?? '');
+  });
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
