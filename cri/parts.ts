@@ -20,6 +20,7 @@ import { specHost } from './container/host.ts';
 import { Images } from './image/images.ts';
 import type { ImageRecord } from './image/store.ts';
 import { cgroupPlace } from './oci/cgroup-path.ts';
+import { monitorPlacement } from './oci/monitor-group.ts';
 import { probeRuntimes } from './oci/probe.ts';
 import { deleteContainer, makeDetached, type OciRuntime } from './oci/runtime.ts';
 import { type InitDeps, stopInit } from './sandbox/init.ts';
@@ -88,8 +89,17 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const containerLock = new KeyedLock<ContainerId>();
   const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock: containerLock });
   const teardownDeps = { paths, monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes, removeRootfs };
-  const removeContainerDeps: RemoveContainerDeps = { ...teardownDeps, lock: containerLock, flights: flights.containers };
   const asked = new Set<ContainerId>();
+  const rates = new CpuRates();
+  const disk = new DiskUsage(rootfsUsage, monotonicMs);
+  const removeContainerDeps: RemoveContainerDeps = {
+    ...teardownDeps, lock: containerLock, flights: flights.containers,
+    onRemoved: (record) => {
+      asked.delete(record.id);
+      rates.forget(record.cgroupPath);
+      disk.forget(record.bundleDir);
+    },
+  };
   const place = (parent: string, id: string): ReturnType<typeof cgroupPlace> => cgroupPlace({ driver: config.cgroupDriver, parent, id });
   const init: InitDeps = {
     program: (await findProgram(config.podInit)) ?? config.podInit,
@@ -110,6 +120,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
       findImage: (ref) => images.find(ref),
       prepareRootfs: (own, { id, dir, image }) => prepareRootfs(own, images, { id, dir, layers: image.layers }),
       cgroupPlace: place,
+      placeMonitor: await monitorPlacement(cgroups),
       watchExit: (record) => exits.watch(record),
       teardown: (own, id) => teardownContainer(own, removeContainerDeps, id),
     },
@@ -121,7 +132,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
       teardown: (own, id) => teardownSandbox(own, { sandboxes, network, stopInit: (at, sandbox, handler) => stopInit(at, init, sandbox, handler) }, id),
     },
     stats: {
-      containers, sandboxes, cgroups, rates: new CpuRates(), disk: new DiskUsage(rootfsUsage, monotonicMs), containersDir: paths.containersDir,
+      containers, sandboxes, cgroups, rates, disk, containersDir: paths.containersDir,
       podCgroup: (sandbox: SandboxRecord) => podCgroup(config, sandbox),
     },
   };

@@ -1,5 +1,6 @@
 /** RemoveContainer: kills it if it runs, and forgets it. Unknown is success (CRI api.proto: must be idempotent). */
 import { type Ctx, detached } from '#host/ctx.ts';
+import type { ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
 import type { Flights } from '../state/flights.ts';
 import type { ContainerId } from '../state/ids.ts';
@@ -10,6 +11,8 @@ export interface RemoveDeps extends TeardownDeps {
   readonly containers: ContainerStore;
   readonly lock: KeyedLock<ContainerId>;
   readonly flights: Pick<Flights<ContainerId>, 'forget'>;
+  /** Told when a container is gone, by those who remember things about it. */
+  readonly onRemoved?: (record: ContainerRecord) => void;
 }
 
 /** May run twice, also at once. After a failure the record is still there, and the next call goes on where this one ended. */
@@ -20,5 +23,6 @@ export async function removeContainer(ctx: Ctx, deps: RemoveDeps, idOrPrefix: st
   await teardownContainer(detached(ctx), deps, found.id);
   await deps.containers.delete(found.id);
   deps.flights.forget(found.name);
+  deps.onRemoved?.(found);
   ctx.log.info({ container: found.id }, 'container removed');
 }

@@ -80,16 +80,18 @@ async function lastError(logFile: string, exitCode: number): Promise<string> {
 }
 
 /**
- * Makes the runtime forget a container, killing it if need be. `runc delete --force` sleeps 100 ms: for containers that are dead already
- * teardown removes `stateDir` instead. Unknown is success.
+ * Makes the runtime forget a container, killing it if need be. Unknown is success. `runc delete --force` sleeps 100 ms before it looks, so
+ * it is asked kindly first.
  */
 export async function deleteContainer(ctx: Ctx, runtime: OciRuntime, id: string): Promise<void> {
-  const { exitCode, stderr } = await run(detached(ctx, commandTimeoutMs), command(runtime, ['delete', '--force', id]));
-  if (exitCode === 0) return;
-  const said = stderr.toString('utf8').trim();
-  if (/does not exist|No such file or directory/.test(said)) return;
-  throw new Fault('internal', `${runtime.name} delete: ${said}`);
+  const limited = detached(ctx, commandTimeoutMs);
+  const kind = await run(limited, command(runtime, ['delete', id]));
+  if (kind.exitCode === 0 || isUnknown(kind.stderr)) return;
+  const forced = await run(limited, command(runtime, ['delete', '--force', id]));
+  if (forced.exitCode !== 0 && !isUnknown(forced.stderr)) throw new Fault('internal', `${runtime.name} delete: ${forced.stderr.toString('utf8').trim()}`);
 }
+
+const isUnknown = (stderr: Buffer): boolean => /does not exist|No such file or directory/.test(stderr.toString('utf8'));
 
 /** Where the runtime keeps what it knows of this container. */
 export const stateDir = (runtime: Pick<OciRuntime, 'rootDir'>, id: string): string => join(runtime.rootDir, id);
