@@ -1,6 +1,7 @@
 /** The `agent:` part of the configuration: KubeletConfiguration's own names and defaults wherever it has them. */
 import { hostname } from 'node:os';
 import { Fault } from '#host/fault.ts';
+import { wholeFrom } from './kube/quantity.ts';
 
 export interface AgentConfig {
   /** nodelet's root; the agent's files are below `<root>/agent`. */
@@ -87,6 +88,11 @@ const duration: Reader<number> = (value, where) => {
   if (parsed === undefined) throw refuse(where, 'must be a duration like 10s, 1m30s or 500ms');
   return parsed;
 };
+const size: Reader<string> = (value, where) => {
+  const quantity = wholeFrom(typeof value === 'number' ? String(value) : text(value, where));
+  if (quantity === undefined || quantity <= 0n) throw refuse(where, `${JSON.stringify(value)} is no size; write it like 10Mi`);
+  return String(value);
+};
 const taints: Reader<AgentConfig['registerWithTaints']> = (value, where) => {
   if (!Array.isArray(value)) throw refuse(where, 'must be a list of taints');
   return value.map((item: unknown, index) => {
@@ -155,7 +161,7 @@ const table = {
   tlsPrivateKeyFile: [path, undefined],
   kubeReserved: [textMap, {}],
   systemReserved: [textMap, {}],
-  containerLogMaxSize: [text, '10Mi'],
+  containerLogMaxSize: [size, '10Mi'],
   containerLogMaxFiles: [integer(2, 1000), 5],
   syncFrequency: [duration, 60_000],
   nodeStatusUpdateFrequency: [duration, 10_000],

@@ -1,7 +1,6 @@
 /** The agent, put together: a standalone node with static pods, a node of a cluster, or both. */
 import { mkdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CgroupDriver, connectCri } from '#cri-api';
 import { openCgroups } from '#host/cgroup.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { explain, Fault } from '#host/fault.ts';
@@ -9,13 +8,15 @@ import { PodCgroups } from './cgroup/manager.ts';
 import { connectCluster, type Cluster } from './cluster.ts';
 import type { AgentConfig } from './config.ts';
 import { serviceVariables } from './container-config/service-env.ts';
-import { Runtime } from './cri/runtime.ts';
+import { connectRuntime, type Runtime } from './cri/runtime.ts';
 import { Images } from './image/ensure.ts';
 import { ApiEventRecorder, LogEventRecorder } from './kube/events.ts';
 import { ApiObjectSource, type ObjectSource } from './kube/object-cache.ts';
 import { isStaticPod, podKey, podNamespace, podUid } from './kube/pod-facts.ts';
+import { wholeFrom } from './kube/quantity.ts';
 import { ApiTokenSource } from './kube/token-requests.ts';
 import type { Pod } from './kube/types.ts';
+import { keepLogsSmall } from './logs/rotate.ts';
 import { NodeFactsReader } from './node-facts.ts';
 import { readHostInfo } from './node/host-info.ts';
 import { startNode } from './node-parts.ts';
@@ -40,19 +41,19 @@ const factsEveryMs = 60_000;
 export async function startAgent(outer: Ctx, config: AgentConfig): Promise<{ stop(): Promise<void> }> {
   const stopping = new AbortController();
   const ctx: Ctx = { ...outer, signal: AbortSignal.any([outer.signal, stopping.signal]) };
-  const client = connectCri(config.containerRuntimeEndpoint);
+  const connection = connectRuntime(config.containerRuntimeEndpoint, { timeoutMs: config.runtimeRequestTimeoutMs });
   try {
-    const agent = await build(ctx, config, new Runtime(client, { timeoutMs: config.runtimeRequestTimeoutMs }));
+    const agent = await build(ctx, config, connection.runtime);
     return {
       stop: async () => {
         stopping.abort(new Fault('canceled', 'the agent is stopping'));
         await agent.stopped();
-        client.close();
+        connection.close();
       },
     };
   } catch (error) {
     stopping.abort();
-    client.close();
+    connection.close();
     throw error;
   }
 }
@@ -120,6 +121,12 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{
     pleg.run(ctx),
     network.run(ctx, runtime, () => workers.wakeAll()),
     every(ctx, factsEveryMs, () => node.refresh(ctx)),
+    keepLogsSmall(ctx, {
+      maxBytes: Number(wholeFrom(config.containerLogMaxSize) ?? 0n),
+      maxFiles: config.containerLogMaxFiles,
+      running: (context) => runningLogs(context, runtime, pleg),
+      reopen: (context, id) => runtime.reopenLog(context, id),
+    }),
     keepHouse(ctx, {
       runtime, volumes, groups, paths,
       runtimePods: () => pleg.pods,
@@ -157,10 +164,17 @@ async function waitForRuntime(ctx: Ctx, runtime: Runtime, endpoint: string): Pro
 }
 
 async function podGroups(ctx: Ctx, config: AgentConfig, runtime: Runtime, cgroups: ReturnType<typeof openCgroups>, node: NodeFactsReader): Promise<PodCgroups> {
-  const driver = (await runtime.cgroupDriver(ctx)) === CgroupDriver.SYSTEMD ? 'systemd' : 'cgroupfs';
+  const driver = (await runtime.cgroupDriver(ctx)) ?? 'cgroupfs';
   const groups = new PodCgroups(cgroups, { driver, cgroupRoot: config.cgroupRoot, cpuCfsQuota: config.cpuCFSQuota, podPidsLimit: config.podPidsLimit });
   await groups.ensureRoot(ctx, node.allocatable);
   return groups;
+}
+
+/** The logs of what runs, as of the last relist. */
+async function runningLogs(ctx: Ctx, runtime: Runtime, pleg: Pleg): Promise<{ containerId: string; path: string }[]> {
+  const ids = [...pleg.pods.values()].flatMap(({ containers }) => containers.filter(({ state }) => state === 'running').map(({ id }) => id));
+  const found = await Promise.all(ids.map((id) => runtime.container(ctx, id)));
+  return found.flatMap((container) => (container === undefined || container.logPath === '' ? [] : [{ containerId: container.id, path: container.logPath }]));
 }
 
 /** Static pods find theirs in their files first; pods of the cluster never do. */

@@ -46,7 +46,7 @@ export function fieldValue(path: string, pod: Pod, place: PodPlace): string {
 }
 
 /** `key="value"` lines in the order of the keys, quoted as Go's %q. */
-export const keyValueLines = (values: Readonly<Record<string, string>>): string =>
+const keyValueLines = (values: Readonly<Record<string, string>>): string =>
   Object.entries(values)
     .toSorted(([one], [other]) => (one < other ? -1 : 1))
     .map(([key, value]) => `${key}=${JSON.stringify(value)}`)

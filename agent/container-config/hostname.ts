@@ -9,7 +9,7 @@ export interface PodHostname {
 }
 
 /** At most 63 characters, and none of those that may not end a label. */
-export const cutHostname = (name: string): string => name.slice(0, 63).replace(/[-.]+$/, '');
+const cutHostname = (name: string): string => name.slice(0, 63).replace(/[-.]+$/, '');
 
 export function podHostname(pod: Pod, clusterDomain: string): PodHostname {
   const { hostname, subdomain, hostnameOverride } = { hostnameOverride: undefined, ...pod.spec };

@@ -11,6 +11,9 @@ export interface VolumePlace {
   readonly readOnly?: boolean;
 }
 
+/** A file or directory of the host, as it is. */
+export const hostMount = (place: { containerPath: string; hostPath: string; readonly?: boolean }): Mount => Mount.fromPartial(place);
+
 /** A mount whose host path is still to be resolved inside the volume without following links out of it. */
 export interface PlannedMount {
   readonly mount: Mount;

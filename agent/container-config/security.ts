@@ -72,7 +72,7 @@ interface RunAs {
 }
 
 /** `image` undefined: nothing is known of it. Throws Fault with the kubelet's message when runAsNonRoot cannot be kept. */
-export function runAs(pod: Pod, container: Container, image: Image | undefined): RunAs {
+function runAs(pod: Pod, container: Container, image: Image | undefined): RunAs {
   const user = container.securityContext?.runAsUser ?? pod.spec?.securityContext?.runAsUser;
   const imageUser = image?.uid === undefined ? undefined : Number(image.uid.value);
   const imageName = image?.username ?? '';

@@ -1,8 +1,8 @@
 /** Labels and annotations the agent writes on sandboxes and containers and reads back after a restart. Names: kubelet pkg/kubelet/kuberuntime/labels.go. */
 import type { Container, Pod } from '../kube/types.ts';
 
-export const podNameLabel = 'io.kubernetes.pod.name';
-export const podNamespaceLabel = 'io.kubernetes.pod.namespace';
+const podNameLabel = 'io.kubernetes.pod.name';
+const podNamespaceLabel = 'io.kubernetes.pod.namespace';
 export const podUidLabel = 'io.kubernetes.pod.uid';
 export const containerNameLabel = 'io.kubernetes.container.name';
 

@@ -51,8 +51,6 @@ export interface ObservedPod {
   readonly containers: readonly ObservedContainer[];
 }
 
-export const nothingObserved = (uid: string): ObservedPod => ({ uid, sandboxes: [], containers: [] });
-
 const runStates: Readonly<Record<number, RunState>> = {
   [CriContainerState.CONTAINER_CREATED]: 'created',
   [CriContainerState.CONTAINER_RUNNING]: 'running',

@@ -1,9 +1,9 @@
 /** The container runtime as the agent uses it. Every call is bounded in time (pulls only by their context) and fails with a Fault. */
 import type {
-  AuthConfig, CgroupDriver, ContainerConfig, CriClient, ExecRequest, Image, ImageFsInfoResponse, ImageSpec,
+  ContainerConfig, CriClient, ExecRequest, Image, ImageFsInfoResponse, ImageSpec,
   ExecSyncResponse, LinuxContainerResources, PodSandboxConfig, StatusResponse, VersionResponse,
 } from '#cri-api';
-import { ImageSpec as ImageSpecs } from '#cri-api';
+import { AuthConfig, CgroupDriver, connectCri, ImageSpec as ImageSpecs } from '#cri-api';
 import type { Ctx } from '#host/ctx.ts';
 import { Fault, isFault } from '#host/fault.ts';
 import { callCri, type Unary } from './call.ts';
@@ -39,9 +39,10 @@ export class Runtime {
   }
 
   /** Undefined when the runtime is too old to say. */
-  async cgroupDriver(ctx: Ctx): Promise<CgroupDriver | undefined> {
+  async cgroupDriver(ctx: Ctx): Promise<'systemd' | 'cgroupfs' | undefined> {
     try {
-      return (await this.#runtime(ctx, this.#client.runtime.runtimeConfig, {})).linux?.cgroupDriver;
+      const driver = (await this.#runtime(ctx, this.#client.runtime.runtimeConfig, {})).linux?.cgroupDriver;
+      return driver === undefined ? undefined : driver === CgroupDriver.SYSTEMD ? 'systemd' : 'cgroupfs';
     } catch (error) {
       if (isFault(error, 'unimplemented')) return undefined;
       throw error;
@@ -159,9 +160,9 @@ export class Runtime {
   }
 
   /** Returns the reference to create containers with. Lasts as long as the context allows. */
-  async pullImage(ctx: Ctx, reference: string, auth: AuthConfig | undefined, sandboxConfig: PodSandboxConfig | undefined): Promise<string> {
+  async pullImage(ctx: Ctx, reference: string, auth: Partial<AuthConfig> | undefined, sandboxConfig: PodSandboxConfig | undefined): Promise<string> {
     const method = this.#client.image.pullImage.bind(this.#client.image);
-    const { imageRef } = await callCri(ctx, method, { image: imageSpec(reference), auth, sandboxConfig });
+    const { imageRef } = await callCri(ctx, method, { image: imageSpec(reference), auth: auth === undefined ? undefined : AuthConfig.fromPartial(auth), sandboxConfig });
     if (imageRef === '') throw new Fault('internal', `the runtime pulled ${reference} and did not say what it is`);
     return imageRef;
   }
@@ -181,6 +182,12 @@ export class Runtime {
   #image<Request, Response>(ctx: Ctx, method: Unary<Request, Response>, request: Request): Promise<Response> {
     return callCri(ctx, method.bind(this.#client.image), request, this.#timeoutMs);
   }
+}
+
+/** Connects lazily, and again after a loss; `close` ends the calls under way. */
+export function connectRuntime(endpoint: string, options: { timeoutMs: number }): { readonly runtime: Runtime; close(): void } {
+  const client = connectCri(endpoint);
+  return { runtime: new Runtime(client, options), close: () => client.close() };
 }
 
 const imageSpec = (image: string): ImageSpec => ImageSpecs.fromPartial({ image });

@@ -1,5 +1,5 @@
 /** Makes an image present for a container: policy, credentials, back-off, and the kubelet's events about it. */
-import { AuthConfig, type Image, type PodSandboxConfig } from '#cri-api';
+import type { Image, PodSandboxConfig } from '#cri-api';
 import { BackOff } from '#host/back-off.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { explain, isFault } from '#host/fault.ts';
@@ -122,7 +122,7 @@ export class Images {
     let last: unknown;
     for (const credentials of found) {
       try {
-        return await this.#deps.runtime.pullImage(ctx, image, AuthConfig.fromPartial(credentials), sandbox);
+        return await this.#deps.runtime.pullImage(ctx, image, credentials, sandbox);
       } catch (error) {
         if (isFault(error, 'canceled')) throw error;
         last = error;

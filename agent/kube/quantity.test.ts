@@ -1,3 +1,4 @@
+/** Quantities: notations, rounding, refusals. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { milliFrom, parseQuantity, wholeFrom } from './quantity.ts';

@@ -96,7 +96,7 @@ function hold(deps: PodDeps, pod: Pod, memory: PodMemory, step: Step & { do: 'ho
   deps.events.event(containerReference(pod, step.container), 'Warning', 'BackOff', `Back-off restarting failed container ${step.container} in pod ${podText(pod)}`);
 }
 
-export function configOfSandbox(deps: PodDeps, pod: Pod, attempt: number, cgroupParent: string): PodSandboxConfig {
+function configOfSandbox(deps: PodDeps, pod: Pod, attempt: number, cgroupParent: string): PodSandboxConfig {
   const { dns } = deps.node();
   return sandboxConfig(pod, {
     attempt,

@@ -3,7 +3,7 @@ import { initContainers, isSidecar } from '../kube/pod-facts.ts';
 import type { Pod } from '../kube/types.ts';
 
 /** StopContainer is never called with less, or the runtime could not even ask. */
-export const leastStopSeconds = 2;
+const leastStopSeconds = 2;
 const defaultGraceSeconds = 30;
 
 /** Of a pod that ends for another reason than a deletion. */

@@ -57,7 +57,7 @@ export class PodSources {
       replace: (pods) => {
         this.#missing.delete(name);
         const uids = new Set(pods.map(podUid));
-        for (const uid of [...known.keys()]) if (!uids.has(uid)) remove(uid);
+        for (const uid of known.keys()) if (!uids.has(uid)) remove(uid);
         pods.forEach(upsert);
       },
     };

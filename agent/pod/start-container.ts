@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, readdir, readFile, symlink, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Mount, type PodSandboxConfig } from '#cri-api';
+import type { Mount, PodSandboxConfig } from '#cri-api';
 import { writeFileAtomic } from '#host/atomic-file.ts';
 import { detached, type Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
@@ -12,7 +12,7 @@ import { containerConfig, logPath } from '../container-config/container.ts';
 import { environment, envReferences } from '../container-config/env.ts';
 import { hostsFile, hostNetworkHostsFile } from '../container-config/hosts-file.ts';
 import { podHostname } from '../container-config/hostname.ts';
-import { volumeMounts, type VolumePlace } from '../container-config/mounts.ts';
+import { hostMount, volumeMounts, type VolumePlace } from '../container-config/mounts.ts';
 import { newestContainer, type ObservedPod } from '../cri/observed.ts';
 import { CriError } from '../cri/call.ts';
 import type { PresentImage } from '../image/ensure.ts';
@@ -161,7 +161,7 @@ async function hostsMount(deps: PodDeps, { pod, sandbox, container }: StartReque
     : hostsFile(pod, sandbox.ips, podHostname(pod, deps.node().dns.clusterDomain));
   await writeFileAtomic(path, text, { mode: 0o644 });
   await chmod(path, 0o644); // whatever the umask
-  return Mount.fromPartial({ containerPath: '/etc/hosts', hostPath: path, readonly: container.securityContext?.readOnlyRootFilesystem === true });
+  return hostMount({ containerPath: '/etc/hosts', hostPath: path, readonly: container.securityContext?.readOnlyRootFilesystem === true });
 }
 
 /** A file of its own for every instance, so that no message of an earlier one is read as this one's. */
@@ -171,7 +171,7 @@ async function messageMount(deps: PodDeps, pod: Pod, container: Container, conta
   const path = join(dir, randomBytes(4).toString('hex'));
   await writeFile(path, '');
   await chmod(path, 0o666); // any user in the container may write it
-  return Mount.fromPartial({ containerPath, hostPath: path });
+  return hostMount({ containerPath, hostPath: path });
 }
 
 /** `/var/log/containers/<pod>_<ns>_<container>-<id>.log`: where log shippers look. */

@@ -32,7 +32,7 @@ const isMap = (value: unknown): value is Record<string, unknown> => typeof value
 
 /** Throws Fault('invalid', 'FILE: FIELD: what is wrong'); the document is named when there are several. */
 export async function parseManifests(file: string, text: string, nodeName: string): Promise<FileContent> {
-  const { schemaProblem } = await import('./manifest-schema.ts'); // loads all types; only nodes with static pods need them
+  const { schemaProblem } = await import('../kube/manifest-schema.ts'); // loads all types; only nodes with static pods need them
   const documents = parseAllDocuments(text);
   const content = { pods: [] as Pod[], configMaps: [] as ConfigMap[], secrets: [] as Secret[] };
   const several = Array.isArray(documents) && documents.length > 1;

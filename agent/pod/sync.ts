@@ -24,11 +24,11 @@ export type PassResult =
 const networkRetryMs = 1000;
 const again = (inMs: number | undefined): PassResult => ({ then: 'again', inMs });
 
-export async function observePod(ctx: Ctx, deps: PodDeps, pod: Pod): Promise<ObservedPod> {
+async function observePod(ctx: Ctx, deps: PodDeps, pod: Pod): Promise<ObservedPod> {
   return withTerminationMessages(await deps.runtime.observe(ctx, podUid(pod)));
 }
 
-export function statusNow(deps: PodDeps, pod: Pod, memory: PodMemory, observed: ObservedPod, isEnding: boolean): PodStatus {
+function statusNow(deps: PodDeps, pod: Pod, memory: PodMemory, observed: ObservedPod, isEnding: boolean): PodStatus {
   return podStatus({
     pod,
     observed,

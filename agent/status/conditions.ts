@@ -18,7 +18,7 @@ type Verdict = { status: 'True' | 'False'; reason?: string; message?: string };
 const owned = ['PodReadyToStartContainers', 'Initialized', 'Ready', 'ContainersReady', 'PodScheduled'] as const;
 type Owned = (typeof owned)[number];
 
-export const isOwnedCondition = (type: string): boolean => owned.some((name) => name === type) || type === 'DisruptionTarget';
+const isOwnedCondition = (type: string): boolean => owned.some((name) => name === type) || type === 'DisruptionTarget';
 
 /** Go's way to print a list of names. */
 const list = (names: readonly string[]): string => `[${names.join(' ')}]`;

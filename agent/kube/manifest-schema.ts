@@ -1,6 +1,6 @@
 /** Checks a document from a file against the Kubernetes types: every field known, every value of its type. The types' own tables say what there is. */
 import * as models from '@kubernetes/client-node/dist/gen/models/all.js';
-import { parseQuantity } from '../kube/quantity.ts';
+import { parseQuantity } from './quantity.ts';
 
 interface Attribute {
   readonly name: string;
