@@ -20,7 +20,7 @@ class Orphans {
   readonly #waitedFor = new Set<number>();
   #strays = new Set<number>();
   #expected = 0;
-  #timer: NodeJS.Timeout | undefined;
+  #isLookPlanned = false;
 
   constructor() {
     becomeSubreaper();
@@ -63,13 +63,14 @@ class Orphans {
 
   /** While an orphan is expected nobody knows yet which one it is: looking is put off until its pid is known. */
   #lookSoon(): void {
-    this.#timer ??= setTimeout(() => {
-      // What is ready to be reaped by others is reaped before the immediate runs, even if the loop was busy until now.
-      setImmediate(() => {
-        this.#timer = undefined;
-        if (this.#expected === 0) this.#look();
-      });
-    }, strayAfterMs).unref();
+    if (this.#isLookPlanned) return;
+    this.#isLookPlanned = true;
+    const look = (): void => {
+      this.#isLookPlanned = false;
+      if (this.#expected === 0) this.#look();
+    };
+    // What is ready to be reaped by others is reaped before the immediate runs, even if the loop was busy until now.
+    setTimeout(() => setImmediate(look), strayAfterMs).unref();
   }
 
   /** A stray is seen in two looks. */
