@@ -2,6 +2,7 @@
 import { readdir, readlink, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCgroups } from '#host/cgroup.ts';
+import type { Cgroups } from '#host/cgroup-types.ts';
 import { type Ctx, detached } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { explain, Fault } from '#host/fault.ts';
@@ -22,7 +23,8 @@ export async function wipeAgent(ctx: Ctx, config: AgentConfig, driver: CgroupDri
       failures.push(error);
     }
   };
-  const cgroups = new PodCgroups(openCgroups(), { driver, cgroupRoot: config.cgroupRoot });
+  const all = openCgroups();
+  const cgroups = new PodCgroups(all, { driver, cgroupRoot: config.cgroupRoot });
   for (const uid of await namesIn(paths.podsDir)) {
     await attempt(() => cgroups.removePod(detached(ctx), uid));
     for (const name of await namesIn(paths.podLogsRoot)) if (name.endsWith(`_${uid}`)) await attempt(() => removeTree(join(paths.podLogsRoot, name)));
@@ -30,11 +32,18 @@ export async function wipeAgent(ctx: Ctx, config: AgentConfig, driver: CgroupDri
   }
   await attempt(() => removeDeadLinks(paths.containerLogsDir, paths.podLogsRoot));
   await attempt(async () => {
-    if (config.cgroupsPerQOS && (await cgroups.list()).length === 0) await cgroups.removeAll(detached(ctx));
+    if (!config.cgroupsPerQOS || (await cgroups.list()).length > 0) return;
+    await cgroups.removeAll(detached(ctx));
+    if (config.cgroupRoot !== '/') await removeEmptyGroup(ctx, all, config.cgroupRoot);
   });
   if (failures.length > 0) throw new Fault('internal', `not everything of the agent could be removed: ${failures.map(explain).join('; ')}`, failures[0]);
   await removeTree(paths.root);
   for (const dir of [paths.podLogsRoot, paths.containerLogsDir]) await removeIfEmpty(dir);
+}
+
+/** The root of our groups, if we made it: one that others use has something in it. */
+async function removeEmptyGroup(ctx: Ctx, cgroups: Cgroups, path: string): Promise<void> {
+  if ((await cgroups.children(path)).length === 0 && (await cgroups.processes(path)).length === 0) await cgroups.remove(detached(ctx), path);
 }
 
 /** Directories that other node agents use too. */
