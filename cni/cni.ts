@@ -109,9 +109,9 @@ export class Cni {
     return `cni plugin not initialized: ${why}`;
   }
 
-  /** UpdateRuntimeConfig. Kept over restarts; used only while there is no configuration file. Throws Fault invalid. */
+  /** UpdateRuntimeConfig. Kept over restarts; used only while there is no configuration file. None, or blank ones: no change. Throws Fault invalid. */
   async setPodCidrs(cidrs: readonly string[]): Promise<void> {
-    const canonical = checkPodCidrs(cidrs).map((subnet) => subnet.cidr);
+    const canonical = checkPodCidrs(cidrs.filter((cidr) => cidr.trim() !== '')).map((subnet) => subnet.cidr);
     if (canonical.length === 0 || canonical.join() === this.#podCidrs.join()) return;
     await this.#remember(canonical);
     this.#podCidrs = canonical;
