@@ -50,7 +50,6 @@ const exited = (crictl: Crictl, id: string): Promise<ContainerStatus['status']> 
 const fileOf = (pod: Pod, id: string, name: string): string => readFileSync(path.join('/sys/fs/cgroup', pod.group, id, name), 'utf8').trim();
 
 async function podLife(crictl: Crictl, cri: CriServer): Promise<void> {
-  await crictl.run(['pull', busyboxImage], slowly);
   const pod = await startPod(crictl, cri, 'life');
   const resources = { cpu_shares: 512, cpu_quota: 50_000, cpu_period: 100_000, memory_limit_in_bytes: 64 << 20 };
   const script = 'trap "echo bye; exit 7" TERM; echo hello; while true; do sleep 0.2; done';
@@ -81,7 +80,6 @@ async function podLife(crictl: Crictl, cri: CriServer): Promise<void> {
 }
 
 async function outOfMemory(crictl: Crictl, cri: CriServer): Promise<void> {
-  await crictl.run(['pull', busyboxImage], slowly);
   const pod = await startPod(crictl, cri, 'memory');
   const resources = { memory_limit_in_bytes: 12 << 20, memory_swap_limit_in_bytes: 12 << 20 };
   const hungry = await startContainer(crictl, pod, { name: 'hungry', script: 'exec dd if=/dev/zero of=/dev/null bs=100M count=1', resources });
@@ -103,13 +101,17 @@ async function withRuntime(runtime: 'crun' | 'runc', body: (crictl: Crictl, cri:
   await nothingLeft(async () => {
     await onNode();
     removeEmptyFolders(`/sys/fs/cgroup${parent}`); // whoever names a parent group removes it
-  }, { withinMs: 60_000 });
+  }, { withinMs: 60_000, ignore: [/^file \/var\//] }); // /var is the host's, where others are at work
 }
 
 if (isCgroup2) {
   for (const runtime of ['crun', 'runc'] as const) {
     const need = needs('root', 'bundle', 'crictl', 'conmon', runtime);
-    test(`a pod lives and leaves nothing behind, with ${runtime}`, need, () => withRuntime(runtime, podLife));
-    test(`a container over its memory limit is OOMKilled, with ${runtime}`, need, () => withRuntime(runtime, outOfMemory));
+    // One node for both: in user-mode-linux half a minute is spent before the first pod.
+    test(`pods live, outlive the daemon, are OOMKilled over their memory limit, and leave nothing behind, with ${runtime}`, need, () => withRuntime(runtime, async (crictl, cri) => {
+      await crictl.run(['pull', busyboxImage], slowly);
+      await podLife(crictl, cri);
+      await outOfMemory(crictl, cri);
+    }));
   }
 }

@@ -33,7 +33,7 @@ async function withNode(body: (crictl: Crictl, node: Nodelet, control: string) =
 /** `pid`: 0 one namespace for the pod (with an init), 1 one per container. */
 const podConfig = (node: Nodelet, name: string, pid: 0 | 1): object => ({
   metadata: { name, namespace: 'e2e', uid: `${name}-uid`, attempt: 0 }, hostname: name, log_directory: path.join(node.dir, 'pod-logs', name),
-  linux: { cgroup_parent: `${node.cgroupRoot}/${name}`, security_context: { namespace_options: { pid } } },
+  linux: { security_context: { namespace_options: { pid } } },
 });
 const containerConfig = (name: string, script: string, control: string): object => ({
   metadata: { name, attempt: 0 }, image: { image: busyboxImage }, command: ['sh', '-c', script], log_path: `${name}.log`,
