@@ -2,7 +2,7 @@
  * What is in an OCI layout (OCI image-spec 1.1, image-layout.md) or a docker archive (`docker save`), as a directory: images with their names and files.
  * All files are looked for as seen from inside the directory: links cannot lead out of it.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
 import { resolveInRoot } from '#host/safe-path.ts';
@@ -39,9 +39,13 @@ class SourceDirectory {
       throw cause;
     }
   }
-  async read(name: string): Promise<Buffer | undefined> {
+  /** A small file whole, undefined when it is not there. */
+  async read(name: string, limitBytes = maxConfigBytes): Promise<Buffer | undefined> {
     try {
-      return await readFile(await resolveInRoot(this.path, name));
+      const file = await resolveInRoot(this.path, name);
+      const stats = await stat(file);
+      if (!stats.isFile() || stats.size > limitBytes) throw new Fault('invalid', `${name} is no file of at most ${limitBytes} bytes`);
+      return await readFile(file);
     } catch (error) {
       if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
       throw error;
@@ -51,9 +55,8 @@ class SourceDirectory {
     return `blobs/${algorithmOf(digest)}/${hexOf(digest)}`;
   }
   async blob(digest: Digest, limitBytes: number): Promise<Buffer> {
-    const data = await this.read(this.blobName(digest));
+    const data = await this.read(this.blobName(digest), limitBytes);
     if (data === undefined) throw new Fault('invalid', `${this.blobName(digest)} is missing`);
-    if (data.length > limitBytes) throw new Fault('invalid', `${this.blobName(digest)} is larger than ${limitBytes} bytes`);
     verifyDigest(data, digest, this.blobName(digest));
     return data;
   }

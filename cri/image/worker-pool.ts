@@ -6,6 +6,8 @@ import { Fault } from '#host/fault.ts';
 import type { Job, JobAnswer, JobMessage, JobResult } from './unpack-job.ts';
 
 const idleMs = 10_000;
+/** More would wait for the disk. */
+const maxThreads = 16;
 
 /** Beside this file, as TypeScript or bundled. */
 const workerUrl = (): URL => new URL(import.meta.url.endsWith('.ts') ? './unpack-worker.ts' : './unpack-worker.js', import.meta.url);
@@ -27,7 +29,7 @@ export class WorkerPool {
   #queue: Waiting[] = [];
   #lastId = 0;
 
-  constructor(limit = Math.max(2, availableParallelism())) {
+  constructor(limit = Math.min(maxThreads, Math.max(2, availableParallelism()))) {
     this.#limit = limit;
   }
 

@@ -52,11 +52,7 @@ export async function prepareRootfs(ctx: Ctx, deps: SnapshotDeps, request: Rootf
 
 async function mountWritable(dir: string, lower: readonly string[]): Promise<void> {
   const { rootfs, upper, work } = snapshotPaths(dir);
-  // What an earlier mount left in `work` is of no use, and its mark of volatility would be refused.
-  await rm(work, { recursive: true, force: true });
-  await mkdir(upper, { recursive: true, mode: 0o755 });
-  await adoptRoot(upper, lower);
-  await mkdir(work, { mode: 0o700 });
+  await Promise.all([emptied(work), mkdir(upper, { recursive: true, mode: 0o755 }).then(() => adoptRoot(upper, lower))]);
   // An image without layers ("FROM scratch" with nothing added) still needs a lower directory.
   const lowerOrNothing = lower.length > 0 ? lower : [await emptyDirectory(dir)];
   try {
@@ -67,18 +63,22 @@ async function mountWritable(dir: string, lower: readonly string[]): Promise<voi
   }
 }
 
+/** What an earlier mount left in `work` is of no use, and its mark of volatility would be refused. */
+async function emptied(work: string): Promise<void> {
+  await rm(work, { recursive: true, force: true });
+  await mkdir(work, { mode: 0o700 });
+}
+
 /**
  * `/` of the container is the upper directory, with that one's owner and mode: they come from the topmost layer that says anything about its root.
  * A layer that says nothing was made as root's with 0755.
  */
 async function adoptRoot(upper: string, lower: readonly string[]): Promise<void> {
-  for (const layer of lower) {
-    const { uid, gid, mode } = await stat(layer);
-    if (uid === 0 && gid === 0 && (mode & 0o7777) === 0o755) continue;
-    await chown(upper, uid, gid);
-    await chmod(upper, mode & 0o7777);
-    return;
-  }
+  const all = await Promise.all(lower.map((layer) => stat(layer)));
+  const telling = all.find(({ uid, gid, mode }) => uid !== 0 || gid !== 0 || (mode & 0o7777) !== 0o755);
+  if (telling === undefined) return;
+  await chown(upper, telling.uid, telling.gid);
+  await chmod(upper, telling.mode & 0o7777);
 }
 
 /** overlayfs wants two lower directories when there is no upper one: a single layer is bound instead. */
