@@ -27,7 +27,7 @@ const lockFile = '/tmp/nodelet-e2e.lock';
 type Snapshot = ReadonlySet<string>;
 
 /** Places where nodes leave things; they need not exist. */
-const wellKnown = ['/run/netns', '/run/nodelet', '/var/lib/nodelet', '/var/lib/cni', '/var/log/pods', '/var/log/containers', '/var/lib/kubelet', '/run/containerd'];
+const wellKnown = ['/run/netns', '/run/nodelet', '/var/lib/nodelet', '/var/lib/cni', '/var/log/pods', '/var/log/containers', '/var/lib/kubelet', '/run/containerd', '/usr/libexec/kubernetes'];
 
 /**
  * The portmap plugin makes its three top chains, and the jumps to them, once and never removes them. Every CNI node has them.
