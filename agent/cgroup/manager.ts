@@ -7,6 +7,7 @@
  *
  * The CRI server makes the containers' groups below a pod's. Source of the rules: kubelet 1.37 pkg/kubelet/cm.
  */
+import { dirname } from 'node:path';
 import { readdir } from 'node:fs/promises';
 import { isErrno } from '#host/errno.ts';
 import type { CgroupResources, Cgroups } from '#host/cgroup-types.ts';
@@ -122,11 +123,14 @@ export class PodCgroups {
     return found;
   }
 
-  /** Removes kubepods and all in it, processes included: for `nodelet wipe` and tests. */
+  /** Removes kubepods and all in it, processes included, and the configured root above it if nothing else is in there: for `nodelet wipe` and tests. */
   async removeAll(ctx: Ctx): Promise<void> {
     await this.#cgroups.kill(ctx, this.names.kubepods.path);
     await this.#cgroups.remove(ctx, this.names.kubepods.path);
     this.#pods.clear();
+    const above = dirname(this.names.kubepods.path);
+    if (above === '/' || (await this.#cgroups.children(above)).length > 0) return;
+    await this.#cgroups.remove(ctx, above, { waitMs: 0 }).catch((err: unknown) => ctx.log.debug({ err, cgroup: above }, 'cgroup root kept: somebody is in it'));
   }
 
   /** One write at a time, each with the sum of its moment: the last one written is the newest. */
