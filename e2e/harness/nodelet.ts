@@ -7,7 +7,7 @@ import type { Cluster } from '../../hack/cluster/control-plane.ts';
 import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../../hack/cluster/processes.ts';
 import { answers, removeAllPods } from './containerd.ts';
 import type { CriOptions, CriServer } from './cri-server.ts';
-import { bridgeConflist, deleteInterface, freePorts, freeSubnet, hostAddress, privateDir, removeWithMounts } from './private.ts';
+import { bridgeConflist, cgroupHierarchies, deleteInterface, freePorts, freeSubnet, hostAddress, privateDir, removeEmptyFolders, removeWithMounts } from './private.ts';
 import { shell } from './shell.ts';
 import { bundle, cniBinDir } from './tools.ts';
 
@@ -108,6 +108,8 @@ async function prepare(options: NodeletOptions) {
   const remove = async (): Promise<void> => {
     await stopService(service);
     await deleteInterface(bridge);
+    // Of the machine's administrator where a cgroupRoot is configured, so `wipe` leaves it.
+    for (const hierarchy of cgroupHierarchies()) removeEmptyFolders(path.join(hierarchy, names.cgroupRoot));
     await removeWithMounts(dir);
   };
   return { dir, names, socket, service, flags, remove };
