@@ -63,7 +63,7 @@ async function hello(stage: Stage): Promise<void> {
 async function logs(stage: Stage): Promise<void> {
   await apply(stage, 'logs');
   await running(stage, 'logs');
-  const all = await eventually('all lines', () => stage.kubectl.run(['logs', 'logs']), (text) => /an error/.test(text) && /Z\n/.test(text));
+  const all = await eventually('all lines', () => stage.kubectl.run(['logs', 'logs']), (text) => /an error/.test(text) && /Z\n.*Z\n/.test(text));
   assert.match(all, /^line 1\n[^]*line 10\n/);
   assert.match(await stage.kubectl.run(['logs', 'logs', '--tail', '1']), /^\d{4}-[^\n]*Z\n$/);
   assert.equal(await stage.kubectl.run(['logs', 'logs', '--limit-bytes', '6']), 'line 1');
