@@ -7,7 +7,8 @@
 import { closeSync, constants, fchmodSync, fchownSync, lstatSync, openSync, readdirSync, type Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { isErrno } from './errno.ts';
-import { chmodAt, chownAt, getXattr, linkAt, mkdirAt, mknodAt, openat2, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, rmdirAt, setXattr, symlinkAt, syncFileSystem, unlinkAt, utimesAt } from './libc.ts';
+import { chmodAt, chownAt, getXattr, linkAt, mkdirAt, mknodAt, openat2, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, rmdirAt } from './libc.ts';
+import { setXattr, symlinkAt, syncFileSystem, unlinkAt, utimesAt } from './libc.ts';
 
 export interface FileTime {
   readonly seconds: bigint;

@@ -34,7 +34,9 @@ export async function fetchBlob(ctx: Ctx, deps: FetchDeps, blob: BlobSize, optio
       if (!(cause instanceof Fault) || cause.kind !== 'invalid') throw cause;
       // Bytes of an earlier attempt may be at fault (a power loss); otherwise it is whoever sent them.
       if (hadOldBytes) ctx.log.warn({ blob: blob.digest }, 'a resumed download had the wrong digest; starting over');
-      else if (sender !== undefined && session.exclude(sender)) ctx.log.warn({ blob: blob.digest, host: sender.host, err: cause }, 'a host sent wrong content; trying the next');
+      else if (sender !== undefined && session.exclude(sender)) {
+        ctx.log.warn({ blob: blob.digest, host: sender.host, err: cause }, 'a host sent wrong content; trying the next');
+      }
       else throw new Fault('invalid', `blob from ${sender === undefined ? 'disk' : `${sender.scheme}://${sender.host}`}`, cause);
     }
   }
@@ -58,7 +60,9 @@ async function fill(ctx: Ctx, session: RegistrySession, ingest: Ingest): Promise
         progressAtMs = monotonicMs();
       } else fruitless += 1;
       const idleMs = monotonicMs() - progressAtMs;
-      if (idleMs >= session.progressTimeoutMs) throw new Fault('timeout', `progress timeout: no data for ${Math.round(idleMs / 1000)} s (blob ${ingest.blob.digest}, ${ingest.offset} of ${ingest.blob.sizeBytes} bytes)`, error);
+      if (idleMs >= session.progressTimeoutMs) {
+        throw new Fault('timeout', `progress timeout: no data for ${Math.round(idleMs / 1000)} s (${howFar(ingest)})`, error);
+      }
       if (fruitless >= maxFruitless) throw error;
       ctx.log.debug({ blob: ingest.blob.digest, offset: ingest.offset, why: explain(error) }, 'download goes on where it stopped');
       await sleep(Math.min(session.retryDelayMs * 2 ** fruitless, session.progressTimeoutMs), undefined, { signal: ctx.signal });
@@ -68,7 +72,10 @@ async function fill(ctx: Ctx, session: RegistrySession, ingest: Ingest): Promise
 }
 
 /** What the registry refuses for good stays refused; once bytes have come, even "connection refused" may be a registry that restarts. */
-const mayRetry = (error: unknown, hasBegun: boolean): boolean => (error instanceof RegistryError ? error.isTemporary || (hasBegun && error.status === undefined) : !(error instanceof Fault));
+const mayRetry = (error: unknown, hasBegun: boolean): boolean =>
+  error instanceof RegistryError ? error.isTemporary || (hasBegun && error.status === undefined) : !(error instanceof Fault);
+
+const howFar = ({ blob, offset }: Ingest): string => `${offset} of ${blob.sizeBytes} bytes of blob ${blob.digest}`;
 
 /** One connection's worth. Ends without error only when the blob is complete. */
 async function transfer(ctx: Ctx, session: RegistrySession, ingest: Ingest): Promise<Endpoint> {
@@ -86,6 +93,8 @@ async function transfer(ctx: Ctx, session: RegistrySession, ingest: Ingest): Pro
     stream.destroy();
     await ingest.flush();
   }
-  if (!ingest.isComplete) throw new RegistryError('unavailable', `${endpoint.scheme}://${endpoint.host}: the transfer ended early (${ingest.offset} of ${ingest.blob.sizeBytes} bytes of ${ingest.blob.digest})`, { isTemporary: true });
+  if (!ingest.isComplete) {
+    throw new RegistryError('unavailable', `${endpoint.scheme}://${endpoint.host}: the transfer ended early (${howFar(ingest)})`, { isTemporary: true });
+  }
   return endpoint;
 }

@@ -10,7 +10,7 @@ export type Compression = 'none' | 'gzip' | 'zstd';
 const chunkBytes = 256 * 1024;
 
 /** `head`: the first bytes, at least six if there are as many. Throws Fault invalid for formats that layers do not have. */
-export function compressionOf(head: Uint8Array): Compression {
+function compressionOf(head: Uint8Array): Compression {
   const startsWith = (...bytes: number[]): boolean => bytes.every((byte, index) => head[index] === byte);
   if (startsWith(0x1f, 0x8b)) return 'gzip';
   // A frame, or a skippable frame as zstd:chunked may begin with.

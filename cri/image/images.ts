@@ -52,7 +52,8 @@ export class Images {
       ...(options.progressTimeoutMs === undefined ? {} : { progressTimeoutMs: options.progressTimeoutMs }),
       ...(options.userAgent === undefined ? {} : { userAgent: options.userAgent }),
     });
-    this.#puller = new Puller({ store, blobs, layers, unpacker: this.#unpacker, registry: this.#registry, maxParallelDownloads: options.maxParallelDownloads ?? 3 });
+    const { maxParallelDownloads = 3 } = options;
+    this.#puller = new Puller({ store, blobs, layers, unpacker: this.#unpacker, registry: this.#registry, maxParallelDownloads });
   }
 
   /** Makes the directories, reads the records, removes what an interrupted process left, and follows records that another process adds until `ctx` ends. */

@@ -81,10 +81,14 @@ async function readLayout(source: SourceDirectory, index: Buffer, name: string |
   }
   // Several names of one image are several entries; entries with platforms and without names are one image.
   const images = new Map<Digest, { entry: Descriptor; names: string[] }>();
-  const entries = parsed.entries.every((entry) => entry.platform !== undefined && namesOf(entry) === undefined) ? [chooseManifest(parsed.entries, hostPlatform(), 'index.json')] : parsed.entries;
+  const isOneImage = parsed.entries.every((entry) => entry.platform !== undefined && namesOf(entry) === undefined);
+  const entries = isOneImage ? [chooseManifest(parsed.entries, hostPlatform(), 'index.json')] : parsed.entries;
   for (const entry of entries) {
     const own = name ?? namesOf(entry);
-    if (own === undefined) throw new Fault('invalid', `the image ${entry.digest} has no name (no annotation ${nameAnnotation} or ${refAnnotation} with a full name); give one with --name`);
+    if (own === undefined) {
+      const missing = `no annotation ${nameAnnotation} or ${refAnnotation} with a full name`;
+      throw new Fault('invalid', `the image ${entry.digest} has no name (${missing}); give one with --name`);
+    }
     const image = images.get(entry.digest) ?? { entry, names: [] };
     image.names.push(own);
     images.set(entry.digest, image);
@@ -146,7 +150,9 @@ async function readDockerArchive(source: SourceDirectory, text: Buffer, name: st
   } catch (cause) {
     throw new Fault('invalid', 'manifest.json is not JSON', cause);
   }
-  if (!Array.isArray(entries) || entries.length === 0 || !entries.every(isArchiveEntry)) throw new Fault('invalid', 'manifest.json is not that of a docker archive');
+  if (!Array.isArray(entries) || entries.length === 0 || !entries.every(isArchiveEntry)) {
+    throw new Fault('invalid', 'manifest.json is not that of a docker archive');
+  }
   if (name !== undefined && entries.length > 1) throw new Fault('invalid', `it holds ${entries.length} images; one name cannot be for all of them`);
   return Promise.all(
     entries.map(async (entry) => {

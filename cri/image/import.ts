@@ -78,7 +78,8 @@ async function importImage(ctx: Ctx, deps: ImportDeps, image: SourceImage): Prom
   const layer = (index: number): Promise<LayerUsage> => {
     const chainId = chain[index];
     if (chainId === undefined) throw new Fault('internal', `no layer ${index}`);
-    const work = works.get(chainId) ?? importLayer(ctx, deps, { image, chain, index, lowersReady: () => Promise.all(chain.slice(0, index).map((_, lower) => layer(lower))) });
+    const lowersReady = (): Promise<unknown> => Promise.all(chain.slice(0, index).map((_, lower) => layer(lower)));
+    const work = works.get(chainId) ?? importLayer(ctx, deps, { image, chain, index, lowersReady });
     works.set(chainId, work);
     return work;
   };
@@ -118,7 +119,8 @@ async function importLayer(
       const actual = await fileDigest(ctx, source.file, source.digest);
       if (actual !== source.digest) throw new Fault('invalid', `wrong digest: expected ${source.digest}, got ${actual}`);
     }
-    return await deps.unpacker.unpack(ctx, { chainId, diffId, blobPath: source.file, lowers: chain.slice(0, index).toReversed(), lowersReady: request.lowersReady });
+    const lowers = chain.slice(0, index).toReversed();
+    return await deps.unpacker.unpack(ctx, { chainId, diffId, blobPath: source.file, lowers, lowersReady: request.lowersReady });
   } catch (cause) {
     ctx.signal.throwIfAborted();
     throw new Fault(cause instanceof Fault ? cause.kind : 'internal', `layer ${source.digest ?? diffId}`, cause);

@@ -9,7 +9,8 @@
  * directories that no entry describes (their attributes come from below, see layer-settle.ts) and hard links to files that are not in this layer.
  * With `lowers` given, nothing is left open: it is the slow, second way.
  *
- * Whiteouts: OCI image-spec 1.1 layer.md → overlayfs: `.wh.x` is a character device 0/0 called x; `.wh..wh..opq` is trusted.overlay.opaque=y on the directory.
+ * Whiteouts: OCI image-spec 1.1 layer.md → overlayfs: `.wh.x` is a character device 0/0 called x; `.wh..wh..opq` is trusted.overlay.opaque=y on the
+ * directory.
  */
 import { closeSync, copyFileSync, ftruncateSync, readlinkSync, writeSync } from 'node:fs';
 import { setOwnerAndMode, type Directory } from '#host/directory.ts';
@@ -311,6 +312,8 @@ const isZero = (chunk: Uint8Array): boolean =>
   chunk.length >= minHoleBytes && chunk[0] === 0 && Buffer.compare(chunk, zeros.subarray(0, chunk.length)) === 0;
 
 function refuseOf(entry: TarEntry, cause: unknown): Fault {
-  if (isErrno(cause, 'ENOSPC', 'EDQUOT')) return new Fault('exhausted', `layer entry ${JSON.stringify(entry.name.slice(0, 300))}: no space left on the disk`, cause);
+  if (isErrno(cause, 'ENOSPC', 'EDQUOT')) {
+    return new Fault('exhausted', `layer entry ${JSON.stringify(entry.name.slice(0, 300))}: no space left on the disk`, cause);
+  }
   return new Fault('internal', `layer entry ${JSON.stringify(entry.name.slice(0, 300))}`, cause);
 }

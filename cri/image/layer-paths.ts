@@ -127,7 +127,9 @@ export class LayerPaths implements Disposable {
     const lower = isHidden ? undefined : this.lower([...real, name]);
     if (lower?.stats.isSymbolicLink() === true) return linkTarget(lower.path);
     if (!create) return 'absent';
-    if (lower !== undefined && !lower.stats.isDirectory()) throw new Fault('invalid', `${JSON.stringify(path)} is a file in a layer below, and the layer has entries below it`);
+    if (lower !== undefined && !lower.stats.isDirectory()) {
+      throw new Fault('invalid', `${JSON.stringify(path)} is a file in a layer below, and the layer has entries below it`);
+    }
     this.makeDirectory(this.#asParent({ directory, realPath: real.join('/') }), name);
     this.#implicit.add(path);
     if (lower !== undefined) this.adopt(lower, directory, name);

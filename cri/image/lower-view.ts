@@ -1,4 +1,7 @@
-/** What lies at a path in the layers below, seen as overlayfs would merge them: whiteouts and opaque directories hide what is under them. For worker threads: synchronous. */
+/**
+ * What lies at a path in the layers below, seen as overlayfs would merge them: whiteouts and opaque directories hide what is under them.
+ * Synchronous, for worker threads.
+ */
 import { lstatSync, type BigIntStats } from 'node:fs';
 import { join } from 'node:path';
 import { Directory } from '#host/directory.ts';

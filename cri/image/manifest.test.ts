@@ -48,7 +48,9 @@ const platforms: readonly (readonly [name: string, host: string, offered: readon
 for (const [name, host, offered, want] of platforms) {
   test(`from an index: ${name}`, () => {
     const entries = offered.map((platform, index) => entry(String(index), platform));
-    if (want === undefined) assert.throws(() => chooseManifest(entries, hostPlatform(host), 'index x'), /index x: no image for linux\/amd64; it has windows\/amd64/);
+    if (want === undefined) {
+      assert.throws(() => chooseManifest(entries, hostPlatform(host), 'index x'), /index x: no image for linux\/amd64; it has windows\/amd64/);
+    }
     else assert.equal(chooseManifest(entries, hostPlatform(host), 'index x'), entries[want]);
   });
 }

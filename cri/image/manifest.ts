@@ -111,7 +111,11 @@ function descriptor(value: unknown, what: string): Descriptor {
     digest: digest as Digest,
     sizeBytes: size,
     platform: isFields(platform)
-      ? { os: text(platform['os'], `${what}.platform.os`), architecture: text(platform['architecture'], `${what}.platform.architecture`), variant: text(platform['variant'], `${what}.platform.variant`) }
+      ? {
+          os: text(platform['os'], `${what}.platform.os`),
+          architecture: text(platform['architecture'], `${what}.platform.architecture`),
+          variant: text(platform['variant'], `${what}.platform.variant`),
+        }
       : undefined,
     annotations: stringMap(value['annotations'], `${what}.annotations`),
   };
@@ -128,7 +132,9 @@ function parseOr(what: string, digest: string): void {
 export function parseManifest(data: Uint8Array, mediaType: string, what: string): ManifestOrIndex {
   if (data.length > maxManifestBytes) throw broken(what, `is larger than ${maxManifestBytes} bytes`);
   const document = parseJson(data, what);
-  if (document['schemaVersion'] === 1 || Array.isArray(document['fsLayers'])) throw broken(what, 'is a docker schema 1 manifest, a format withdrawn in 2017; push the image again with a current tool');
+  if (document['schemaVersion'] === 1 || Array.isArray(document['fsLayers'])) {
+    throw broken(what, 'is a docker schema 1 manifest, a format withdrawn in 2017; push the image again with a current tool');
+  }
   const said = text(document['mediaType'], `${what}.mediaType`);
   const type = said !== '' ? said : mediaType.split(';', 1)[0]?.trim() ?? '';
   const looksLikeIndex = Array.isArray(document['manifests']);
@@ -144,10 +150,14 @@ export function parseManifest(data: Uint8Array, mediaType: string, what: string)
 }
 
 function parseImageManifest(document: Fields, type: string, what: string): Manifest {
-  if (!isFields(document['config'])) throw broken(what, type === '' ? 'is neither a manifest nor an index' : `of type ${type} is not an image manifest (it has no config)`);
+  if (!isFields(document['config'])) {
+    throw broken(what, type === '' ? 'is neither a manifest nor an index' : `of type ${type} is not an image manifest (it has no config)`);
+  }
   const config = descriptor(document['config'], `${what}: config`);
   const isImage = config.mediaType === mediaTypes.ociConfig || config.mediaType === mediaTypes.dockerConfig || config.mediaType === '';
-  if (!isImage) throw broken(what, `is not a container image but an artifact of type ${text(document['artifactType'], `${what}.artifactType`) || config.mediaType}`);
+  if (!isImage) {
+    throw broken(what, `is not a container image but an artifact of type ${text(document['artifactType'], `${what}.artifactType`) || config.mediaType}`);
+  }
   const { layers } = document;
   if (layers !== undefined && layers !== null && !Array.isArray(layers)) throw broken(what, 'layers is not a list');
   const list = (layers ?? []) as unknown[];
@@ -168,7 +178,8 @@ export function chooseManifest(entries: readonly Descriptor[], host: Platform, w
   if (best !== undefined) return best.entry;
   const unspecified = entries.filter((entry) => entry.platform === undefined);
   if (unspecified.length === 1 && unspecified[0] !== undefined) return unspecified[0];
-  const offered = entries.filter(({ platform }) => platform !== undefined && platform.os !== 'unknown').map(({ platform }) => (platform === undefined ? '' : describePlatform(platform)));
+  const platforms = entries.map(({ platform }) => platform).filter((platform) => platform !== undefined && platform.os !== 'unknown');
+  const offered = platforms.map((platform) => (platform === undefined ? '' : describePlatform(platform)));
   throw new Fault('not-found', `${what}: no image for ${describePlatform(host)}; it has ${offered.length === 0 ? 'none' : [...new Set(offered)].join(', ')}`);
 }
 

@@ -9,7 +9,7 @@ export interface Platform {
 }
 
 /** Go's names for what Node calls by others. */
-const goArchitecture: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', arm64: 'arm64', arm: 'arm', ppc64: 'ppc64le', s390x: 's390x', riscv64: 'riscv64', loong64: 'loong64' };
+const goArchitecture: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le' };
 
 /** The platform of this machine. An ARM of 32 bits is taken for v7, the oldest that runs Node. */
 export function hostPlatform(nodeArchitecture: string = arch): Platform {

@@ -1,5 +1,6 @@
 /**
- * PullImage: what does the reference mean → manifest → configuration → layers, fetched a few at a time and each unpacked as soon as it is there → record.
+ * PullImage: what does the reference mean → manifest → configuration → layers, fetched a few at a time and each unpacked as soon as it is there →
+ * record.
  *
  * One flight per reference and credentials, per blob and per layer: whoever comes later joins, and work goes on as long as somebody waits for it.
  * The record is written last. Blobs of layers are removed then: the layers are all that is needed, and a node's disk is dear.

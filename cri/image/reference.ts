@@ -78,7 +78,9 @@ function checkPath(text: string, path: string): void {
   if (path.length > maxPathLength) throw bad(text, `the repository name is longer than ${maxPathLength} characters`);
   if (path.toLowerCase() !== path) throw bad(text, `the repository name (${shown}) must be lower case`);
   for (const component of path.split('/')) {
-    if (!pathComponent.test(component)) throw bad(text, component === '' ? 'the repository name has an empty part' : `${JSON.stringify(component)} is not allowed in a repository name`);
+    if (!pathComponent.test(component)) {
+      throw bad(text, component === '' ? 'the repository name has an empty part' : `${JSON.stringify(component)} is not allowed in a repository name`);
+    }
   }
 }
 

@@ -125,7 +125,7 @@ export class RegistryAuth {
       for (const word of scope.split(' ')) realm.searchParams.append('scope', word);
     }
     const form = isExchange
-      ? new URLSearchParams({ grant_type: 'refresh_token', refresh_token: credentials.token, client_id: 'nodelet', scope, ...(service === undefined ? {} : { service }) })
+      ? exchangeForm(credentials.token, scope, service)
       : undefined;
     const response = await this.#http.send(ctx, tokenEndpoint(endpoint, realm), {
       method: form === undefined ? 'GET' : 'POST',
@@ -144,8 +144,14 @@ export class RegistryAuth {
   }
 }
 
+/** OAuth 2 as registries speak it (distribution, spec/auth/oauth). */
+const exchangeForm = (token: string, scope: string, service: string | undefined): URLSearchParams =>
+  new URLSearchParams({ grant_type: 'refresh_token', refresh_token: token, client_id: 'nodelet', scope, ...(service === undefined ? {} : { service }) });
+
 const keyOf = ({ endpoint, repository, credentials }: AccessRequest): string =>
   [endpoint.scheme, endpoint.host, endpoint.path, repository, credentialsKey(credentials)].join(' ');
+
+const unusable = (message: string, cause?: unknown): RegistryError => new RegistryError('unavailable', message, { isTemporary: false, cause });
 
 /** A registry that we reach by https does not make us say a password in the clear. */
 function tokenRealm(realm: string, endpoint: Endpoint, credentials: Credentials): URL {
@@ -153,11 +159,13 @@ function tokenRealm(realm: string, endpoint: Endpoint, credentials: Credentials)
   try {
     url = new URL(realm);
   } catch (cause) {
-    throw new RegistryError('unavailable', `${endpoint.host} names a token server that is no address (${JSON.stringify(realm)})`, { isTemporary: false, cause });
+    throw unusable(`${endpoint.host} names a token server that is no address (${JSON.stringify(realm)})`, cause);
   }
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw new RegistryError('unavailable', `${endpoint.host} names a token server that is not http (${url.protocol})`, { isTemporary: false });
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+    throw unusable(`${endpoint.host} names a token server that is not http (${url.protocol})`);
+  }
   if (url.protocol === 'http:' && endpoint.scheme === 'https' && credentials.kind !== 'anonymous') {
-    throw new RegistryError('unavailable', `${endpoint.host} wants the credentials sent to ${url.origin} without encryption; they were not sent`, { isTemporary: false });
+    throw unusable(`${endpoint.host} wants the credentials sent to ${url.origin} without encryption; they were not sent`);
   }
   return url;
 }
@@ -171,10 +179,12 @@ function parseToken(body: Buffer, what: string): { token: string; lifeSeconds: n
   try {
     document = JSON.parse(body.toString('utf8')) as typeof document;
   } catch (cause) {
-    throw new RegistryError('unavailable', `${what}: its answer is not JSON`, { isTemporary: false, cause });
+    throw unusable(`${what}: its answer is not JSON`, cause);
   }
   const token = document.token ?? document.access_token;
-  if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) throw new RegistryError('unavailable', `${what}: its answer has no token`, { isTemporary: false });
+  if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
+    throw unusable(`${what}: its answer has no token`);
+  }
   const { expires_in: life } = document;
   return { token, lifeSeconds: typeof life === 'number' && life > 0 ? Math.min(life, 86_400) : defaultLifeSeconds };
 }

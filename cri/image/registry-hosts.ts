@@ -44,7 +44,7 @@ export function isLoopbackHost(host: string): boolean {
 }
 
 /** The registry itself, when nothing is configured about it. */
-export function defaultEndpoint(domain: string): Endpoint {
+function defaultEndpoint(domain: string): Endpoint {
   const isLocal = isLoopbackHost(domain);
   const host = domain === 'docker.io' ? 'registry-1.docker.io' : domain;
   return {

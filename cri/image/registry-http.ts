@@ -55,9 +55,13 @@ export class RegistryHttp {
       if (![301, 302, 303, 307, 308].includes(statusCode) || location === undefined || request.method === 'POST') return response;
       response.resume();
       const next = new URL(location, url);
-      if (next.protocol !== 'http:' && next.protocol !== 'https:') throw new RegistryError('unavailable', `${hostOf(url)} redirects to ${next.protocol}, which is not http`, { isTemporary: false });
+      if (next.protocol !== 'http:' && next.protocol !== 'https:') {
+        throw new RegistryError('unavailable', `${hostOf(url)} redirects to ${next.protocol}, which is not http`, { isTemporary: false });
+      }
       // Another origin gets nothing that was meant for this one: signed URLs of object stores even refuse it.
-      if (next.origin !== url.origin) headers = Object.fromEntries(Object.entries(headers).filter(([name]) => !secretHeaders.includes(name) && !(name in endpoint.headers)));
+      if (next.origin !== url.origin) {
+        headers = Object.fromEntries(Object.entries(headers).filter(([name]) => !secretHeaders.includes(name) && !(name in endpoint.headers)));
+      }
       url = next;
     }
     throw new RegistryError('unavailable', `${hostOf(request.url)} redirects more than ${maxRedirects} times`, { isTemporary: false });
@@ -130,7 +134,8 @@ function limitDial(outgoing: ReturnType<typeof httpRequest>, timeoutMs: number):
 }
 
 const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : '');
-const isPermanent = (error: unknown): boolean => /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|EPROTO|HPE_)/.test(codeOf(error));
+const isPermanent = (error: unknown): boolean =>
+  /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|EPROTO|HPE_)/.test(codeOf(error));
 
 /** In words where we know them; then the system's own say nothing more. */
 function noAnswer(cause: Error, url: URL): RegistryError {
@@ -145,7 +150,9 @@ function knownReason(code: string, url: URL): string | undefined {
   if (code === 'ENOTFOUND') return `host ${url.hostname} not found`;
   if (code === 'EAI_AGAIN') return `host ${url.hostname}: no answer from the name server`;
   if (code === 'ECONNRESET') return 'connection was reset';
-  if (code === 'EPROTO' || code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') return 'it does not speak TLS (plain http has to be allowed in its hosts.toml)';
+  if (code === 'EPROTO' || code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') {
+    return 'it does not speak TLS (plain http has to be allowed in its hosts.toml)';
+  }
   if (/^(?:DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_)/.test(code)) return `its certificate is not trusted (${code}; its authority can be named in hosts.toml)`;
   return undefined;
 }

@@ -61,7 +61,8 @@ export class FakeRegistry implements AsyncDisposable {
       const data = compress(tar);
       return { mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip', digest: this.addBlob(data), size: data.length };
     });
-    const config = Buffer.from(JSON.stringify({ os: 'linux', architecture: 'amd64', config: {}, ...options.config, rootfs: { type: 'layers', diff_ids: diffIds } }));
+    const document = { os: 'linux', architecture: 'amd64', config: {}, ...options.config, rootfs: { type: 'layers', diff_ids: diffIds } };
+    const config = Buffer.from(JSON.stringify(document));
     const configDigest = this.addBlob(config);
     const manifestDigest = this.addManifest(name, tags, mediaTypes.ociManifest, {
       schemaVersion: 2,
@@ -81,7 +82,8 @@ export class FakeRegistry implements AsyncDisposable {
     const found = kind === 'manifests' ? this.manifests.get(`${name}:${reference}`) : undefined;
     const data = kind === 'blobs' ? this.blobs.get(reference) : found?.data;
     if (data === undefined) {
-      response.writeHead(404, { 'content-type': 'application/json' }).end(JSON.stringify({ errors: [{ code: kind === 'blobs' ? 'BLOB_UNKNOWN' : 'MANIFEST_UNKNOWN', message: 'unknown' }] }));
+      const code = kind === 'blobs' ? 'BLOB_UNKNOWN' : 'MANIFEST_UNKNOWN';
+      response.writeHead(404, { 'content-type': 'application/json' }).end(JSON.stringify({ errors: [{ code, message: 'unknown' }] }));
       return;
     }
     if (found !== undefined) response.setHeader('content-type', found.type).setHeader('docker-content-digest', sha256(found.data));

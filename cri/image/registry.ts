@@ -114,7 +114,9 @@ export class RegistrySession {
       const headers = offset === 0 ? {} : { range: `bytes=${offset}-` };
       const response = await this.#send(ctx, endpoint, { method: 'GET', path: `blobs/${digest}`, headers });
       if (response.statusCode === 200) return { stream: response, offset: 0, endpoint };
-      if (response.statusCode === 206 && new RegExp(`^bytes ${offset}-`).test(response.headers['content-range'] ?? '')) return { stream: response, offset, endpoint };
+      if (response.statusCode === 206 && new RegExp(`^bytes ${offset}-`).test(response.headers['content-range'] ?? '')) {
+        return { stream: response, offset, endpoint };
+      }
       if (offset > 0 && (response.statusCode === 206 || response.statusCode === 416)) {
         response.destroy();
         const whole = await this.#send(ctx, endpoint, { method: 'GET', path: `blobs/${digest}`, headers: {} });
@@ -140,7 +142,11 @@ export class RegistrySession {
     return response.statusCode === 200 && typeof digest === 'string' && isDigest(digest) ? digest : undefined;
   }
 
-  async #getManifest(outer: Ctx, endpoint: Endpoint, request: { readonly name: string; readonly wanted: Digest | undefined }): Promise<FoundManifest & { readonly data: Uint8Array }> {
+  async #getManifest(
+    outer: Ctx,
+    endpoint: Endpoint,
+    request: { readonly name: string; readonly wanted: Digest | undefined },
+  ): Promise<FoundManifest & { readonly data: Uint8Array }> {
     const ctx = withTimeout(outer, manifestTimeoutMs);
     const response = await this.#send(ctx, endpoint, { method: 'GET', path: `manifests/${request.name}`, headers: { accept: manifestMediaTypes.join(', ') } });
     if (response.statusCode !== 200) throw await answerError(response, `manifest ${request.name}`);
@@ -157,7 +163,8 @@ export class RegistrySession {
     } catch (cause) {
       outer.signal.throwIfAborted();
       if (cause instanceof Fault) throw cause;
-      throw new RegistryError('unavailable', timedOut(ctx) ? `the answer did not end within ${manifestTimeoutMs / 1000} s` : 'the connection broke', { isTemporary: true, cause });
+      const why = timedOut(ctx) ? `the answer did not end within ${manifestTimeoutMs / 1000} s` : 'the connection broke';
+      throw new RegistryError('unavailable', why, { isTemporary: true, cause });
     }
   }
 

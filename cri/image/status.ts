@@ -4,7 +4,7 @@ import type { BlobStore } from './blob-store.ts';
 import type { ImageRecord, ImageStore } from './store.ts';
 
 /** The user part of `user[:group]`: digits are a uid, anything else a name. */
-export function imageUser(user: string): { uid: bigint | undefined; username: string } {
+function imageUser(user: string): { uid: bigint | undefined; username: string } {
   const [name = ''] = user.split(':', 1);
   if (name === '') return { uid: undefined, username: '' };
   return /^[0-9]{1,18}$/.test(name) ? { uid: BigInt(name), username: '' } : { uid: undefined, username: name };
@@ -25,7 +25,11 @@ export function criImage(record: ImageRecord): Image {
 }
 
 /** With `verbose`, `info` has what `crictl inspecti` shows: the chain id and the whole configuration. */
-export async function imageStatus(deps: { store: Pick<ImageStore, 'find'>; blobs: Pick<BlobStore, 'read'> }, refOrId: string, options: { verbose: boolean }): Promise<ImageStatusResponse> {
+export async function imageStatus(
+  deps: { readonly store: Pick<ImageStore, 'find'>; readonly blobs: Pick<BlobStore, 'read'> },
+  refOrId: string,
+  options: { readonly verbose: boolean },
+): Promise<ImageStatusResponse> {
   const record = deps.store.find(refOrId);
   if (record === undefined) return { image: undefined, info: {} };
   const image = criImage(record);

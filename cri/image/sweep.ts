@@ -1,5 +1,6 @@
 /** Removes layers and blobs that nothing refers to: no image record, no work in progress, no container. */
 import type { Ctx } from '#host/ctx.ts';
+import type { ChainId } from '../snapshot/chain-id.ts';
 import type { Layers } from '../snapshot/layers.ts';
 import type { BlobStore } from './blob-store.ts';
 import type { Holds } from './holds.ts';
@@ -38,7 +39,8 @@ export async function sweepImages(ctx: Ctx, deps: SweepDeps & { readonly puller:
   const { holds } = deps.puller;
   // What an import that has just ended has written must be known before anything is called rubbish.
   await store.reload(ctx);
-  const isNeeded = (name: string): boolean => holds.has(name) || layersInUse.has(name) || store.list().some((record) => record.layers.some((layer) => layer === name));
+  const isNeeded = (name: ChainId): boolean =>
+    holds.has(name) || layersInUse.has(name) || store.list().some((record) => record.layers.includes(name));
   let removed = 0;
   for (const layer of await layers.list()) {
     ctx.signal.throwIfAborted();

@@ -1,4 +1,7 @@
-/** The fields of a tar header block and of pax records: ustar, GNU and star layouts as Go's archive/tar reads them (the tool that made nearly every layer). Pure. */
+/**
+ * The fields of a tar header block and of pax records: ustar, GNU and star layouts as Go's archive/tar reads them (the tool that made nearly every
+ * layer). Pure.
+ */
 import { Fault } from '#host/fault.ts';
 
 export const blockBytes = 512;
@@ -32,7 +35,7 @@ export function tarString(field: Uint8Array): string {
 }
 
 /** Octal text, or base 256 when the first bit is set; throws for what is neither or does not fit a safe integer. */
-export function tarNumber(field: Uint8Array, what: string): number {
+function tarNumber(field: Uint8Array, what: string): number {
   const first = field[0] ?? 0;
   if ((first & 0x80) !== 0) return base256(field, what);
   const digits = tarString(field).trim();

@@ -140,7 +140,9 @@ test('whatever bytes are changed, the reader ends with entries or a clear refusa
     const damaged = Buffer.from(archive);
     for (let change = 0; change <= random(3); change++) damaged[random(damaged.length)] = random(256);
     // Half of them with checksums put right, so that damage gets further than the first check.
-    if (round % 2 === 0) for (let at = 0; at + 512 <= damaged.length; at += 512) if (damaged.toString('latin1', at + 257, at + 262) === 'ustar') withChecksum(damaged.subarray(at, at + 512));
+    if (round % 2 === 0) {
+      for (let at = 0; at + 512 <= damaged.length; at += 512) if (damaged.toString('latin1', at + 257, at + 262) === 'ustar') withChecksum(damaged.subarray(at, at + 512));
+    }
     try {
       read(damaged, 1 + random(700));
     } catch (error) {

@@ -4,7 +4,8 @@
  *
  * The sink is called synchronously from `push`: entry, then its data in pieces (views of what was pushed: use or copy at once), then endEntry.
  */
-import { badTar, blockBytes, parseHeader, parsePax, paxInteger, paxText, paxTime, tarString, type RawHeader, type TarEntry, type TarEntryType } from './tar-header.ts';
+import { badTar, blockBytes, parseHeader, parsePax, paxInteger, paxText, paxTime, tarString } from './tar-header.ts';
+import type { RawHeader, TarEntry, TarEntryType } from './tar-header.ts';
 
 export type { TarEntry, TarEntryType } from './tar-header.ts';
 
@@ -90,7 +91,9 @@ export class TarReader {
   end(): void {
     // The padding of the last entry may be missing.
     const isBetween = this.#state === 'end' || this.#state === 'padding' || (this.#state === 'header' && this.#partialBytes === 0);
-    if (!isBetween || this.#longName !== undefined || this.#longLink !== undefined || this.#pax !== nothing) throw badTar('unexpected end: the archive is cut off');
+    if (!isBetween || this.#longName !== undefined || this.#longLink !== undefined || this.#pax !== nothing) {
+      throw badTar('unexpected end: the archive is cut off');
+    }
   }
 
   #takeHeader(chunk: Uint8Array, at: number): number {
@@ -188,7 +191,9 @@ export class TarReader {
     const pax = this.#pax;
     const settings = this.#globalPax === nothing ? pax : new Map([...this.#globalPax, ...pax]);
     const name = this.#longName ?? paxText(pax, 'path') ?? raw.name;
-    if (raw.flag === 'S' || [...pax.keys()].some((key) => key.startsWith('GNU.sparse.'))) throw badTar(`${JSON.stringify(name)} is stored as a sparse file, which layers cannot have`);
+    if (raw.flag === 'S' || [...pax.keys()].some((key) => key.startsWith('GNU.sparse.'))) {
+      throw badTar(`${JSON.stringify(name)} is stored as a sparse file, which layers cannot have`);
+    }
     let type = entryTypes[raw.flag];
     if (type === undefined) throw badTar(`${JSON.stringify(name)} is of the unknown type ${JSON.stringify(raw.flag)}`);
     if (raw.flag === '\0' && name.endsWith('/')) type = 'directory';
