@@ -84,7 +84,7 @@ async function prepare(options: KubeletOptions, own: Own): Promise<Service> {
     authentication: { anonymous: { enabled: false }, webhook: { enabled: true }, x509: { clientCAFile: cluster.caFile } }, authorization: { mode: 'Webhook' },
     failCgroupV1: false, failSwapOn: false, cgroupDriver: 'cgroupfs', cgroupRoot: own.cgroupRoot, cgroupsPerQOS: true, enforceNodeAllocatable: ['pods'],
     containerRuntimeEndpoint: `unix://${criSocket}`, clusterDomain: 'cluster.local', clusterDNS: ['10.96.0.10'], resolvConf: '/etc/resolv.conf',
-    staticPodPath: own.podsDir, podLogsDir: own.podLogsDir, ...config,
+    staticPodPath: own.podsDir, podLogsDir: own.podLogsDir, volumePluginDir: path.join(own.dir, 'flex-volume'), ...config,
   }));
   const kubeconfig = await cluster.nodeKubeconfig(own.nodeName);
   const args = [

@@ -77,7 +77,8 @@ function controllerManager({ dir, pki, ports }: Plan, more: readonly string[]): 
       '--use-service-account-credentials', '--client-ca-file', `${pki}/ca.crt`, '--requestheader-client-ca-file', `${pki}/front-proxy-ca.crt`,
       '--root-ca-file', `${pki}/ca.crt`, '--cluster-signing-cert-file', `${pki}/ca.crt`, '--cluster-signing-key-file', `${pki}/ca.key`,
       '--service-account-private-key-file', `${pki}/sa.key`, '--controllers', '*,bootstrapsigner,tokencleaner',
-      '--allocate-node-cidrs', '--cluster-cidr', podCidr, '--service-cluster-ip-range', serviceCidr, ...more,
+      // it makes this folder, and its default is the host's
+      '--flex-volume-plugin-dir', path.join(dir, 'flex-volume'), '--allocate-node-cidrs', '--cluster-cidr', podCidr, '--service-cluster-ip-range', serviceCidr, ...more,
     ],
   };
 }
