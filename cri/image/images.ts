@@ -13,7 +13,7 @@ import { Registry } from './registry.ts';
 import { removeImage } from './remove.ts';
 import { imageStatus } from './status.ts';
 import { ImageStore, type ImageRecord } from './store.ts';
-import { sweepAtStart, sweepImages } from './sweep.ts';
+import { sweepAtStart, sweepImages, type LayersInUse } from './sweep.ts';
 import { Unpacker } from './unpack.ts';
 
 export interface ImagesOptions {
@@ -109,7 +109,7 @@ export class Images {
   }
 
   /** Removes layers and blobs that no image, no running pull and none of `layersInUse` (of containers, also of those being made) needs. */
-  sweep(ctx: Ctx, layersInUse: ReadonlySet<string>): Promise<void> {
+  sweep(ctx: Ctx, layersInUse: LayersInUse): Promise<void> {
     const { imagesDir } = this.#options;
     return sweepImages(ctx, { store: this.#store, blobs: this.#blobs, layers: this.layers, puller: this.#puller, imagesDir }, layersInUse);
   }

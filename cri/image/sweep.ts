@@ -31,16 +31,20 @@ export async function sweepAtStart(ctx: Ctx, deps: SweepDeps): Promise<void> {
   }
 }
 
-/** `layersInUse`: of containers, also of those being made. Does nothing while an import runs in another process. */
-export async function sweepImages(ctx: Ctx, deps: SweepDeps & { readonly puller: { readonly holds: Holds } }, layersInUse: ReadonlySet<string>): Promise<void> {
+/** Chain ids of containers, also of those being made; as a function it is asked before each removal, so that it cannot be out of date. */
+export type LayersInUse = ReadonlySet<string> | (() => ReadonlySet<string>);
+
+/** Does nothing while an import runs in another process. */
+export async function sweepImages(ctx: Ctx, deps: SweepDeps & { readonly puller: { readonly holds: Holds } }, layersInUse: LayersInUse): Promise<void> {
   using lock = takeImportLock(deps.imagesDir);
   if (lock === undefined) return;
   const { layers, blobs, store } = deps;
   const { holds } = deps.puller;
   // What an import that has just ended has written must be known before anything is called rubbish.
   await store.reload(ctx);
+  const isInUse = (name: ChainId): boolean => (typeof layersInUse === 'function' ? layersInUse() : layersInUse).has(name);
   const isNeeded = (name: ChainId): boolean =>
-    holds.has(name) || layersInUse.has(name) || store.list().some((record) => record.layers.includes(name));
+    holds.has(name) || isInUse(name) || store.list().some((record) => record.layers.includes(name));
   let removed = 0;
   for (const layer of await layers.list()) {
     ctx.signal.throwIfAborted();
