@@ -25,6 +25,12 @@ runtime_packages() {
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
 
+# test_packages: what tests make containers of.
+test_packages() {
+  # A dynamic busybox is not replaced: other packages of the machine may want it.
+  [ -x /bin/busybox ] || echo busybox-static
+}
+
 # judge_packages: what building runc, one of the judges, needs besides Go.
 judge_packages() {
   has_program gcc || echo gcc libc6-dev
@@ -65,6 +71,13 @@ ensure_modules() {
   [ -x "$(pinned_node)" ] || give_up "npm ci left no Node in $(pinned_node)"
   PATH="$PWD/node_modules/.bin:$PATH"
   export PATH
+  left_out=$(node hack/missing-modules.ts)
+  if [ -n "$left_out" ]; then
+    say "npm install of what an older npm leaves out:" $left_out
+    # shellcheck disable=SC2086
+    npm install --no-save --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error $left_out || give_up 'npm install failed'
+    sh hack/link-node.sh
+  fi
   say "Node $(node --version) from node_modules"
 }
 

@@ -5,6 +5,6 @@ cd "$(dirname "$0")/.."
 . hack/setup.sh
 heading 'Set-up'
 # shellcheck disable=SC2046
-if [ "$(id -u)" = 0 ]; then ensure_packages; install_packages $(judge_packages); else say 'Debian packages: not installed, because this is not root (the tests that need them will be skipped)'; fi
+if [ "$(id -u)" = 0 ]; then ensure_packages; install_packages $(test_packages) $(judge_packages); else say 'Debian packages: not installed, because this is not root (the tests that need them will be skipped)'; fi
 ensure_modules
 exec node hack/test.ts "$@"
