@@ -51,6 +51,7 @@ const noTickets = constants.SSL_OP_NO_TICKET;
 /** Throws Fault('invalid') that names the file at fault. The files are read again when they change. */
 export async function startServer(ctx: Ctx, options: ServerOptions): Promise<RunningServer> {
   const server = https.createServer({ ...(await tlsOptions(options)), requestCert: options.clientCAFile !== undefined, rejectUnauthorized: false });
+  if (options.clientCAFile === undefined) ctx.log.warn('no clientCAFile: the API server cannot ask this node for logs, only holders of tokens can');
   server.keepAliveTimeout = idleMs;
   const gate = new Gate(ctx, options);
   server.on('request', (request, response) => void gate.serve(request, response));
