@@ -87,7 +87,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const flights = { sandboxes: new Flights<SandboxId>(), containers: new Flights<ContainerId>() };
   const network = sandboxNetwork(cni);
   const containerLock = new KeyedLock<ContainerId>();
-  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock: containerLock });
+  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock: containerLock, monitor: { socketsDir: paths.conmonSocketsDir } });
   const teardownDeps = { paths, monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes, removeRootfs };
   const asked = new Set<ContainerId>();
   const rates = new CpuRates();

@@ -1,5 +1,5 @@
 /**
- * CreateContainer: note → root → who and where (passwd, mounts, devices) → config.json → monitor and runtime. The whole list of what it will own is in
+ * CreateContainer: note → root → who and where (passwd, mounts, devices) → config.json → runtime, while the monitor gets ready beside it. The whole list of what it will own is in
  * the record before the first of it is made, so that a failure here and a kill at any line end in the same teardown.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -10,7 +10,7 @@ import { type Ctx, detached, withFields } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
 import { namespacePath } from '#host/namespaces.ts';
 import type { CgroupPlace } from '../oci/cgroup-path.ts';
-import { createMonitored, type MonitorPaths } from '../oci/conmon.ts';
+import { type MonitorOrder, type MonitorPaths, startMonitor } from '../oci/conmon.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { OciSpec } from '../oci/spec-types.ts';
 import { containerSpec, type SpecHost } from '../spec/container-spec.ts';
@@ -108,16 +108,12 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
   const own = withFields(ctx, { container: id, sandbox: sandbox.id });
   // A removal of its sandbox waits until it is whole or gone.
   using _ = await deps.lock.hold(id);
-  await containers.add(record);
+  await Promise.all([containers.add(record), record.logPath === undefined ? undefined : mkdir(dirname(record.logPath), { recursive: true, mode: 0o755 })]);
   try {
+    using monitor = startMonitor(deps.monitor, { runtime, place: deps.placeMonitor, order: monitorOrder(record) });
     const { spec, user } = await prepare(own, deps, { record, order, sandbox, image, place });
     await writeFile(join(record.bundleDir, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
-    const { config } = order;
-    const made = await createMonitored(own, deps.monitor, {
-      runtime,
-      place: deps.placeMonitor,
-      order: { id, name: order.name, bundleDir: record.bundleDir, logPath: record.logPath, tty: config.tty, stdin: config.stdin, stdinOnce: config.stdinOnce },
-    });
+    const made = await monitor.create(own);
     // It may have been stopped meanwhile: nothing may be born into it.
     readySandbox(deps, sandbox.id);
     deps.watchExit(await containers.update(id, { type: 'made', atNs: nowNs(), user, ...made }));
@@ -130,6 +126,10 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
     throw cause;
   }
   return id;
+}
+
+function monitorOrder({ id, name, bundleDir, logPath, config }: ContainerRecord): MonitorOrder {
+  return { id, name, bundleDir, logPath, tty: config.tty, stdin: config.stdin, stdinOnce: config.stdinOnce };
 }
 
 interface NewRecordFacts {
@@ -190,7 +190,6 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   const { record, sandbox, image, order } = work;
   const { config } = order;
   const context = config.linux?.securityContext;
-  if (record.logPath !== undefined) await mkdir(dirname(record.logPath), { recursive: true, mode: 0o755 });
   const [{ rootfs }, mounts, devices, seccomp] = await Promise.all([
     deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image }),
     prepareMounts(config.mounts, (mount, index) => imageVolume(ctx, deps, { record, index, ref: mount.image?.image ?? '', subPath: mount.imageSubPath })),

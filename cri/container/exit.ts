@@ -5,6 +5,7 @@
  *   process ends ─▶ monitor writes <bundle>/exit ─▶ monitor ends ─▶ pidfd ─▶ record: exited ─▶ waiters ─▶ group and runtime state removed
  */
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { NamespaceMode } from '#cri-api';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { nowNs } from '#host/clock.ts';
@@ -12,7 +13,7 @@ import { type Ctx, detached, timedOut } from '#host/ctx.ts';
 import { Fault, isFault } from '#host/fault.ts';
 import { adoptOrphans, reapAdopted } from '#host/orphans.ts';
 import { isAlive, signalProcess, whenGone } from '#host/process.ts';
-import { readExitNote, sawOutOfMemory } from '../oci/conmon.ts';
+import { type MonitorPaths, readExitNote, sawOutOfMemory } from '../oci/conmon.ts';
 import { type OciRuntime, stateDir } from '../oci/runtime.ts';
 import type { ContainerEvent, ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
@@ -24,6 +25,7 @@ export interface ExitDeps {
   readonly cgroups: Pick<Cgroups, 'oomKills' | 'kill' | 'remove'>;
   readonly runtimeOf: (handler: string) => OciRuntime;
   readonly lock: KeyedLock<ContainerId>;
+  readonly monitor: Pick<MonitorPaths, 'socketsDir'>;
 }
 
 export interface Exits {
@@ -117,7 +119,7 @@ async function killLeftover(ctx: Ctx, deps: ExitDeps, record: ContainerRecord): 
 /** True when other processes of the container may outlive its first one. */
 export const sharesPids = (record: ContainerRecord): boolean => record.config.linux?.securityContext?.namespaceOptions?.pid !== NamespaceMode.CONTAINER;
 
-/** Frees what only a living container needs. The record's list keeps it: teardown finds it gone. */
+/** Frees what only a living container needs. */
 async function release(ctx: Ctx, deps: ExitDeps, record: ContainerRecord): Promise<void> {
   try {
     using _ = await deps.lock.hold(record.id);
@@ -128,6 +130,8 @@ async function release(ctx: Ctx, deps: ExitDeps, record: ContainerRecord): Promi
     if (runtime.cgroupDriver !== 'cgroupfs') return;
     await deps.cgroups.remove(own, record.cgroupPath);
     await rm(stateDir(runtime, record.id), { recursive: true, force: true });
+    await rm(join(deps.monitor.socketsDir, record.id), { force: true });
+    await deps.containers.disown(record.id, ...record.owns.filter(({ kind }) => kind === 'oci' || kind === 'cgroup'));
   } catch (error) {
     ctx.log.warn({ err: error, container: record.id }, 'left-overs of an ended container stay until it is removed');
   }

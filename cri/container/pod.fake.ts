@@ -95,7 +95,7 @@ export async function testPod(options: { podPrivileged?: boolean; imageVolumes?:
   const flights = new Flights<ContainerId>();
   const monitor: MonitorPaths = { conmon: (await findProgram('conmon'))!, socketsDir: paths.conmonSocketsDir };
   const runtimeOf = (): OciRuntime => runtime;
-  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock });
+  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock, monitor });
   const teardownDeps: TeardownDeps = { paths, monitor, containers, cgroups, runtimes: [runtime], removeRootfs: (_ctx, at) => removeTree(join(at, 'rootfs')) };
   const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'], volumes: options.imageVolumes ?? [] }, layers: [] };
   const createDeps: CreateDeps = {

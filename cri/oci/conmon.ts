@@ -7,7 +7,7 @@
  * Files in the bundle: attach (socket), ctl (FIFO), conmon.pid, pid, exit, oom. Source: conmon 2.1.6 src/cli.c, conmon.c, ctr_exit.c; only options
  * of that version (Debian 12) are used.
  */
-import { closeSync, constants } from 'node:fs';
+import { closeSync, constants, readFileSync } from 'node:fs';
 import { open, readFile, rm, stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -83,15 +83,23 @@ export interface Monitored {
   readonly process: ProcessId;
 }
 
+/** A monitor that waits for its start byte. Disposing one that was not used ends it. */
+export interface WaitingMonitor extends Disposable {
+  /**
+   * The bundle is complete: creates the container. Throws Fault 'internal' with the runtime's own words; what was made until then is left for
+   * teardown. Once only.
+   */
+  create(ctx: Ctx): Promise<Monitored>;
+}
+
 /**
- * Creates the container under a monitor. `place` moves the monitor where nobody who stops us stops it (before it starts anything).
- * Throws Fault 'internal' with the runtime's own words; what was made until then is left for teardown.
+ * Starts a monitor in a bundle that may still be incomplete, so that the two get ready at the same time. `place` moves it where nobody who stops
+ * us stops it, before it starts anything.
  */
-export async function createMonitored(
-  ctx: Ctx,
+export function startMonitor(
   paths: MonitorPaths,
   request: { runtime: OciRuntime; order: MonitorOrder; place?: ((pid: number) => Promise<void>) | undefined },
-): Promise<Monitored> {
+): WaitingMonitor {
   const { runtime, order } = request;
   const sync = pipe();
   const start = pipe();
@@ -112,16 +120,40 @@ export async function createMonitored(
     closeSync(sync.writeFd);
     closeSync(start.readFd);
   }
-  const message = firstLine(withTimeout(ctx, createTimeoutMs), sync.readFd);
-  try {
-    if (request.place !== undefined) await request.place(child.process.pid);
-  } finally {
-    // The end of the pipe is as good as the byte: conmon goes on after its read returns.
-    closeSync(start.writeFd);
-  }
-  const [line, exitCode] = await Promise.all([message, child.exited]);
-  const pid = containerPid(line, { exitCode, runtime: runtime.name });
-  const monitor = await recordedMonitor(order);
+  const placed = request.place?.(child.process.pid);
+  // Told by `create`; until then a failure must not count as unhandled.
+  placed?.catch(() => undefined);
+  let isUsed = false;
+  return {
+    create: async (ctx) => {
+      isUsed = true;
+      const message = firstLine(withTimeout(ctx, createTimeoutMs), sync.readFd);
+      try {
+        await placed;
+      } catch (error) {
+        child.kill('SIGKILL');
+        throw error;
+      } finally {
+        // The end of the pipe is as good as the byte: conmon goes on after its read returns.
+        closeSync(start.writeFd);
+      }
+      const [line, exitCode] = await Promise.all([message, child.exited]);
+      return monitored(order, containerPid(line, { exitCode, runtime: runtime.name }));
+    },
+    [Symbol.dispose]: () => {
+      if (isUsed) return;
+      isUsed = true;
+      // First the kill: the end of the start pipe would let it go on.
+      child.kill('SIGKILL');
+      closeSync(start.writeFd);
+      closeSync(sync.readFd);
+    },
+  };
+}
+
+/** Small files that were written a moment ago, and /proc: quicker read at once than by a trip through the pool. */
+function monitored(order: MonitorOrder, pid: number): Monitored {
+  const monitor = identify(Number(readFileSync(monitorFiles(order.bundleDir).pidFile, 'utf8').trim()));
   const process = identify(pid);
   if (monitor === undefined || process === undefined) throw new Fault('internal', `create container ${order.id}: it was gone at once`);
   return { monitor, process };

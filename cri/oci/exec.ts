@@ -3,8 +3,7 @@
  * runtime ends (#host/orphans.ts), so its exit code reaches us without anything between: no monitor, and no runtime that would wait for a
  * grandchild which keeps stdout open.
  */
-import { closeSync, readFileSync, writeFileSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { Socket } from 'node:net';
@@ -55,8 +54,8 @@ export function execProcess(spec: OciSpec, order: { args: readonly string[]; tty
   return { ...spec.process, args: order.args, terminal: order.tty, env };
 }
 
-async function containerSpec(bundleDir: string): Promise<OciSpec> {
-  const text = await readFile(join(bundleDir, 'config.json'), 'utf8');
+function containerSpec(bundleDir: string): OciSpec {
+  const text = readFileSync(join(bundleDir, 'config.json'), 'utf8');
   if (text.length > maxSpecBytes) throw new Fault('internal', `${bundleDir}/config.json is too long`);
   return JSON.parse(text) as OciSpec;
 }
@@ -67,12 +66,12 @@ async function containerSpec(bundleDir: string): Promise<OciSpec> {
  */
 export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder): Promise<ExecProcess> {
   ctx.signal.throwIfAborted();
-  const process = execProcess(await containerSpec(order.bundleDir), { args: order.args, tty: order.consoleSocket !== undefined });
+  const process = execProcess(containerSpec(order.bundleDir), { args: order.args, tty: order.consoleSocket !== undefined });
   const stem = join(order.scratchDir, randomBytes(8).toString('hex'));
   const files = { processFile: `${stem}.json`, pidFile: `${stem}.pid` };
   using _ = expectOrphan();
   try {
-    // On a tmpfs and small: synchronous is quicker than a trip through the pool.
+    // On a tmpfs, or read before, and small: synchronous is quicker than trips through the pool.
     writeFileSync(files.processFile, JSON.stringify(process), { mode: 0o600 });
     const child = spawn({ path: runtime.path, args: execArgs(runtime, { id: order.id, consoleSocket: order.consoleSocket, ...files }), env: runtimeEnv, fds: order.fds });
     const kill = (): void => child.kill('SIGKILL');
@@ -91,7 +90,8 @@ export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder)
       }),
     };
   } finally {
-    await Promise.all([rm(files.processFile, { force: true }), rm(files.pidFile, { force: true })]);
+    rmSync(files.processFile, { force: true });
+    rmSync(files.pidFile, { force: true });
   }
 }
 

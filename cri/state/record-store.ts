@@ -100,9 +100,9 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
     return this.#change(id, (record) => ({ ...record, owns: [...record.owns, ...resources.filter((r) => !record.owns.some((o) => sameResource(o, r)))] }));
   }
 
-  /** Notes that a resource is gone. */
-  disown(id: Id, resource: OwnedResource): Promise<R> {
-    return this.#change(id, (record) => ({ ...record, owns: record.owns.filter((owned) => !sameResource(owned, resource)) }));
+  /** Notes that resources are gone. */
+  disown(id: Id, ...resources: readonly OwnedResource[]): Promise<R> {
+    return this.#change(id, (record) => ({ ...record, owns: record.owns.filter((owned) => !resources.some((gone) => sameResource(owned, gone))) }));
   }
 
   /** Forgets a record that owns nothing any more, and removes its directory. Absent is success. */
