@@ -4,7 +4,9 @@
  */
 import { readFile } from 'node:fs/promises';
 import type { Cgroups } from '#host/cgroup-types.ts';
+import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
+import { isFault } from '#host/fault.ts';
 
 /** Stays when we end: it has processes in it. */
 const monitorGroup = '/nodelet-monitors';
@@ -18,10 +20,26 @@ export async function monitorPlacement(cgroups: Pick<Cgroups, 'create' | 'attach
   await cgroups.create(monitorGroup);
   return async (pid) => {
     try {
-      await cgroups.attach(monitorGroup, pid);
+      await cgroups.attach(monitorGroup, pid).catch(async (error: unknown) => {
+        if (!isFault(error, 'not-found')) throw error;
+        await cgroups.create(monitorGroup); // another nodelet of this machine was wiped
+        await cgroups.attach(monitorGroup, pid);
+      });
     } catch (error) {
       // It ended at once: what it has to say about that comes by its pipe.
       if (!isErrno(error, 'ESRCH') && !(error instanceof Error && isErrno(error.cause, 'ESRCH'))) throw error;
     }
   };
+}
+
+/** How long monitors may take to end after their containers. */
+const monitorsEndMs = 2000;
+
+/** For a wipe: the group goes unless monitors of another nodelet are in it. */
+export async function removeMonitorGroup(ctx: Ctx, cgroups: Pick<Cgroups, 'remove'>): Promise<void> {
+  try {
+    await cgroups.remove(ctx, monitorGroup, { waitMs: monitorsEndMs });
+  } catch (error) {
+    if (!isFault(error, 'timeout')) throw error;
+  }
 }
