@@ -1,5 +1,5 @@
 #!/bin/sh
-# npm test [-- PART…]: sets the machine up, then runs every check and test (parts: types lint house unit root e2e cgroup2). CI=true makes a skip a failure.
+# npm test [-- PART…]: sets the machine up, then runs every check and test (parts: types lint house unit judges root e2e cgroup2). CI=true makes a skip a failure.
 set -eu
 cd "$(dirname "$0")/.."
 . hack/setup.sh

@@ -15,19 +15,21 @@ interface Step {
 const onPath = (program: string): boolean => (process.env['PATH'] ?? '').split(':').some((directory) => existsSync(join(directory, program)));
 const isRoot = process.getuid?.() === 0;
 
+const needsJudges = (): string | undefined =>
+  onPath('go') ? undefined : 'the real control plane, crictl and containerd that judge us are built with Go, and there is no `go` on PATH';
+
 const steps: Record<string, Step> = {
   types: { title: 'Type check', commands: [['tsc', '-p', '.']] },
   lint: { title: 'Lint', commands: [['oxlint', '--quiet']] },
   house: { title: 'House rules', commands: [['node', 'hack/check.ts']] },
   unit: { title: 'Unit tests', commands: [['node', 'hack/run-tests.ts', 'unit']] },
+  // Before the root tests, which use its CNI plugins where they are.
+  judges: { title: 'Judges', commands: [['node', 'hack/judges/build.ts', 'test']], cannot: () => (isRoot ? needsJudges() : 'only root can run tests with them') },
   root: { title: 'Root tests', commands: [['node', 'hack/run-tests.ts', 'root']], cannot: () => (isRoot ? undefined : 'they mount, unshare and make cgroups, which needs root') },
   e2e: {
     title: 'End-to-end tests',
-    commands: [['node', 'hack/build.ts'], ['node', 'hack/judges/build.ts', 'test'], ['node', 'hack/run-tests.ts', 'e2e']],
-    cannot: () => {
-      if (!isRoot) return 'they run a node, which needs root';
-      return onPath('go') ? undefined : 'the real control plane, crictl and containerd that judge us are built with Go, and there is no `go` on PATH';
-    },
+    commands: [['node', 'hack/build.ts'], ['node', 'hack/run-tests.ts', 'e2e']],
+    cannot: () => (isRoot ? needsJudges() : 'they run a node, which needs root'),
   },
   cgroup2: {
     title: 'cgroup v2 in user-mode-linux',
