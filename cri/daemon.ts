@@ -5,9 +5,9 @@ import { removeOrphan, teardownContainer } from './container/teardown.ts';
 import { lockRoot } from './lock.ts';
 import { buildParts, type CriParts } from './parts.ts';
 import { recover } from './recover.ts';
-import { isAlive, whenGone } from '#host/process.ts';
+import { whenGone } from '#host/process.ts';
 import { attachmentOf } from './sandbox/network.ts';
-import { stopPodSandbox } from './sandbox/stop.ts';
+import { stopHeld, stopPodSandbox } from './sandbox/stop.ts';
 import { imageService } from './service/image-service.ts';
 import { listen } from './service/listen.ts';
 import { runtimeService } from './service/runtime-service.ts';
@@ -87,10 +87,11 @@ function watchInit(ctx: Ctx, parts: CriParts, record: SandboxRecord): void {
   if (record.init === undefined) return;
   whenGone(ctx, record.init)
     .then(async () => {
-      const now = parts.sandboxes.find(record.id);
-      if (now?.state.name !== 'ready' || now.init === undefined || isAlive(now.init)) return;
+      // A stop of ours, which ends the init too, holds the lock until it is done.
+      using _ = await parts.removeSandbox.lock.hold(record.id);
+      if (parts.sandboxes.find(record.id)?.state.name !== 'ready') return;
       ctx.log.warn({ sandbox: record.id }, 'the init of a sandbox died');
-      await stopPodSandbox(detached(ctx), parts.removeSandbox, record.id);
+      await stopHeld(detached(ctx), parts.removeSandbox, record.id);
     })
     .catch((error: unknown) => {
       if (!ctx.signal.aborted) ctx.log.error({ err: error, sandbox: record.id }, 'cannot stop a sandbox whose init died');

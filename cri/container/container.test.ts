@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ContainerConfig, ContainerFilter, ContainerState, type DeepPartial, Signal } from '#cri-api';
 import { parseMountinfo } from '#host/mountinfo.ts';
-import { isAtRoot } from '../oci/monitor-group.ts';
+import { heldBy } from '../oci/monitor-group.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import { asContainerId, asSandboxId } from '../state/ids.ts';
 import { familyOf } from './exec-sync.ts';
@@ -61,7 +61,7 @@ test('a path has the propagation of the mount it lies on', () => {
 });
 
 test('only who is at the root of every hierarchy is held by no service manager', () => {
-  assert.equal(isAtRoot('0::/\n'), true);
-  assert.equal(isAtRoot('3:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n'), true);
-  assert.equal(isAtRoot('1:name=systemd:/system.slice/nodelet.service\n0::/\n'), false);
+  assert.deepEqual(heldBy('0::/\n'), []);
+  assert.deepEqual(heldBy('3:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n'), []);
+  assert.deepEqual(heldBy('4:cpu,cpuacct:/a\n1:name=systemd:/system.slice/nodelet.service\n0::/\n'), ['cpu', 'cpuacct', 'name=systemd']);
 });

@@ -100,8 +100,11 @@ export interface Cgroups {
   kill(ctx: Ctx, path: string, options?: { waitMs?: number }): Promise<void>;
   /** Process ids in the group, with `recursive` also in those below; empty when it is gone. */
   processes(path: string, options?: { recursive?: boolean }): Promise<number[]>;
-  /** Moves a process (all its threads) into the group, in every hierarchy. */
-  attach(path: string, pid: number): Promise<void>;
+  /**
+   * Moves a process (all its threads) into the group, in every hierarchy, or on v1 only in those of `controllers` (`memory`, `name=systemd`; as
+   * /proc/PID/cgroup names them): each move waits milliseconds for the kernel.
+   */
+  attach(path: string, pid: number, options?: { controllers?: readonly string[] }): Promise<void>;
 
   cpu(path: string): Promise<CpuUsage | undefined>;
   memory(path: string): Promise<MemoryUsage | undefined>;

@@ -100,8 +100,9 @@ export class CgroupsV1 implements Cgroups {
     return [...(await pidsIn(recursive ? (await Promise.all(directories.map(groupsDeepestFirst))).flat() : directories))];
   }
 
-  async attach(path: string, pid: number): Promise<void> {
-    for (const tree of this.#trees) await writeSetting(join(tree, ...cgroupPathParts(path)), { file: 'cgroup.procs', value: String(pid) });
+  async attach(path: string, pid: number, { controllers }: { controllers?: readonly string[] } = {}): Promise<void> {
+    const chosen = controllers?.flatMap((name) => this.#mounts.get(name) ?? []);
+    for (const tree of chosen === undefined ? this.#trees : new Set(chosen)) await writeSetting(join(tree, ...cgroupPathParts(path)), { file: 'cgroup.procs', value: String(pid) });
   }
 
   async cpu(path: string): Promise<CpuUsage | undefined> {

@@ -11,19 +11,27 @@ import { isFault } from '#host/fault.ts';
 /** Stays when we end: it has processes in it. */
 const monitorGroup = '/nodelet-monitors';
 
-/** Whether a process is at the root of every hierarchy, as /proc/PID/cgroup (cgroups(7)) tells: then no service manager holds it. */
-export const isAtRoot = (procCgroup: string): boolean => procCgroup.split('\n').every((line) => line === '' || line.split(':').slice(2).join(':') === '/');
+/**
+ * The controllers in whose hierarchy a process is in a group, as /proc/PID/cgroup (cgroups(7)) tells: there a service manager may hold it. The
+ * unified hierarchy has an empty name.
+ */
+export const heldBy = (procCgroup: string): string[] =>
+  procCgroup.split('\n').flatMap((line) => {
+    const [, controllers, ...path] = line.split(':');
+    return controllers === undefined || path.join(':') === '/' ? [] : controllers.split(',');
+  });
 
 /** The function that moves a monitor there, or undefined where it may stay with us. */
 export async function monitorPlacement(cgroups: Pick<Cgroups, 'create' | 'attach'>): Promise<((pid: number) => Promise<void>) | undefined> {
-  if (isAtRoot(await readFile('/proc/self/cgroup', 'utf8'))) return undefined;
+  const controllers = heldBy(await readFile('/proc/self/cgroup', 'utf8'));
+  if (controllers.length === 0) return undefined;
   await cgroups.create(monitorGroup);
   return async (pid) => {
     try {
-      await cgroups.attach(monitorGroup, pid).catch(async (error: unknown) => {
+      await cgroups.attach(monitorGroup, pid, { controllers }).catch(async (error: unknown) => {
         if (!isFault(error, 'not-found')) throw error;
         await cgroups.create(monitorGroup); // another nodelet of this machine was wiped
-        await cgroups.attach(monitorGroup, pid);
+        await cgroups.attach(monitorGroup, pid, { controllers });
       });
     } catch (error) {
       // It ended at once: what it has to say about that comes by its pipe.
