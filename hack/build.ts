@@ -41,7 +41,7 @@ const settings: BuildOptions = {
 };
 
 function isFresh(): boolean {
-  if (!existsSync(stamp)) return false;
+  if (!existsSync(stamp) || Object.keys(entryPoints).some((name) => !existsSync(join(dist, `${name}.js`)))) return false;
   const builtMs = statSync(stamp).mtimeMs;
   const inputs = JSON.parse(readFileSync(stamp, 'utf8')) as string[];
   const changed = (file: string): boolean => (statSync(join(top, file), { throwIfNoEntry: false })?.mtimeMs ?? Infinity) > builtMs;
