@@ -24,6 +24,7 @@ export interface HttpAnswer {
 /** Source: client-go's transport: a ping after 30 s of silence, given up after 15 s. */
 const silentAfterMs = 30_000;
 const pongWithinMs = 15_000;
+const lookEveryMs = 10_000;
 /** Servers allow 100 to 250; watches beyond this many get a second connection, so that no request waits for a watch to end. */
 const streamsPerSession = 80;
 const connectWithinMs = 30_000;
@@ -151,18 +152,18 @@ function connectTls(server: URL, credentials: Credentials): Promise<tls.TLSSocke
 /** Notices a peer that vanished without a word: without this, a watch would wait for ever. */
 function watchSilence(h2: http2.ClientHttp2Session, socket: tls.TLSSocket): void {
   let bytesSeen = socket.bytesRead;
+  let silentMs = 0;
   const timer = setInterval(() => {
-    if (h2.destroyed) return;
-    if (socket.bytesRead !== bytesSeen) {
-      bytesSeen = socket.bytesRead;
-      return;
-    }
+    silentMs = socket.bytesRead === bytesSeen ? silentMs + lookEveryMs : 0;
+    bytesSeen = socket.bytesRead;
+    if (silentMs < silentAfterMs || h2.destroyed) return;
+    silentMs = 0;
     const giveUp = setTimeout(() => h2.destroy(new Fault('unavailable', 'the API server does not answer pings')), pongWithinMs);
     const sent = h2.ping(() => {
       clearTimeout(giveUp);
     });
     if (!sent) clearTimeout(giveUp);
-  }, silentAfterMs);
+  }, lookEveryMs);
   timer.unref();
   h2.once('close', () => clearInterval(timer));
 }
