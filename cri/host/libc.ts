@@ -280,6 +280,12 @@ export function tryLock(fd: number): boolean {
 }
 export const umask = (mask: number): number => Number(umaskFn(mask));
 
+// --- memory -----------------------------------------------------------------------------------------------------------------------
+
+const mallocTrimFn = define('int malloc_trim(ulong pad)');
+/** Gives freed memory back to the kernel, which glibc keeps after work with many buffers in many threads; tens of milliseconds, in the pool. */
+export const trimMemory = (): Promise<number> => callAsync('malloc_trim', mallocTrimFn, [0]);
+
 // --- terminals --------------------------------------------------------------------------------------------------------------------
 
 const posixOpenptFn = define('int posix_openpt(int flags)');

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
+import { releaseMemory } from '#host/memory.ts';
 import type { Job, JobAnswer, JobMessage, JobResult } from './unpack-job.ts';
 
 const idleMs = 10_000;
@@ -95,7 +96,7 @@ export class WorkerPool {
   #retire(thread: Thread): void {
     if (thread.current !== undefined) return;
     this.#threads.delete(thread);
-    void thread.worker.terminate();
+    void thread.worker.terminate().then(() => (this.#threads.size === 0 ? releaseMemory() : undefined));
   }
 
   #lost(thread: Thread, error: unknown): void {
