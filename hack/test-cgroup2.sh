@@ -28,7 +28,7 @@ rc=0
 NODELET_TEST_RESULTS=/run/vm/share/results.jsonl VM_SHARE="$share" VM_TIMEOUT="${VM_TIMEOUT:-1500}" bash hack/vm-cgroup2.sh bash -c '
   rc=0
   node hack/run-tests.ts root cgroup || rc=1
-  node hack/run-tests.ts e2e e2e/cgroup2/ || rc=1
+  node hack/run-tests.ts e2e e2e/cgroup2/ e2e/agent/standalone || rc=1
   exit $rc' || rc=$?
 # The counts, for hack/test.ts.
 if [ -n "${NODELET_TEST_RESULTS:-}" ] && [ -s "$share/results.jsonl" ]; then cat "$share/results.jsonl" >>"$NODELET_TEST_RESULTS"; fi

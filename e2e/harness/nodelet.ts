@@ -48,14 +48,14 @@ export interface Nodelet extends CriServer {
   wipe(): Promise<void>;
 }
 
-/** Starts `nodelet run|cri|agent` and returns when it is ready: the socket answers, or (agent) the health endpoint does. */
+/** Starts `nodelet run|cri|agent` and returns when it is ready: the socket answers, or (agent) the health endpoint does. A standalone node has none. */
 export async function startNodelet(options: NodeletOptions): Promise<Nodelet> {
   const plan = await prepare(options);
   const { dir, service, socket } = plan;
   const start = async (): Promise<void> => {
     await startService(service);
     await waitUntilReady(service, options.mode === 'agent' ? () => isServing(plan.names.port) : () => answers(socket));
-    if (options.mode === 'run') await waitUntilReady(service, () => isServing(plan.names.port));
+    if (options.mode === 'run' && options.cluster !== undefined) await waitUntilReady(service, () => isServing(plan.names.port));
   };
   try { await start(); } catch (e) { await plan.remove(); throw e; }
   const command = (...args: readonly string[]): Promise<string> => shell(process.execPath, [bundle, ...args, ...plan.flags]);
