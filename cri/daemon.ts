@@ -13,6 +13,7 @@ import { listen } from './service/listen.ts';
 import { runtimeService } from './service/runtime-service.ts';
 import type { SandboxRecord } from './state/sandbox-record.ts';
 import { criPaths } from './state/paths.ts';
+import { Sweeper } from './sweeper.ts';
 import { imageVerbs, runtimeVerbs } from './verbs.ts';
 
 export interface RunningCri {
@@ -24,8 +25,6 @@ export const nodeletVersion = '0.1.0';
 
 /** How long open calls may go on when the server stops. */
 const stopGraceMs = 2000;
-/** Blobs and layers that nobody refers to are looked for this often; removing an image asks for it at once. */
-const sweepEveryMs = 10 * 60_000;
 
 /** Fault precondition when another nodelet holds the root directory or a program is missing. */
 export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri> {
@@ -36,15 +35,15 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
     const parts = await buildParts(own, config);
     followInits(own, parts);
     await recover(own, recoverDeps(own, parts));
+    const sweeper = new Sweeper(own, (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap((record) => record.image.layers))));
     const listening = await listen(config.socket, {
       runtime: runtimeService(own.log, runtimeVerbs(parts, config, nodeletVersion)),
-      image: imageService(own.log, imageVerbs(parts)),
+      image: imageService(own.log, imageVerbs(parts, () => sweeper.soon())),
     });
-    const sweeping = sweepRegularly(own, parts);
     own.log.info({ socket: config.socket, runtimes: parts.runtimes.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
     return {
       stop: async () => {
-        clearInterval(sweeping);
+        sweeper.stop();
         await listening.close(stopGraceMs);
         ended.abort();
         await parts.images.close();
@@ -96,21 +95,4 @@ function watchInit(ctx: Ctx, parts: CriParts, record: SandboxRecord): void {
     .catch((error: unknown) => {
       if (!ctx.signal.aborted) ctx.log.error({ err: error, sandbox: record.id }, 'cannot stop a sandbox whose init died');
     });
-}
-
-function sweepRegularly(ctx: Ctx, parts: CriParts): NodeJS.Timeout {
-  let isRunning = false;
-  const sweep = async (): Promise<void> => {
-    if (isRunning) return;
-    isRunning = true;
-    try {
-      const inUse = parts.containers.list().flatMap((record) => record.image.layers);
-      await parts.images.sweep(ctx, new Set(inUse));
-    } catch (error) {
-      if (!ctx.signal.aborted) ctx.log.warn({ err: error }, 'sweep of images failed');
-    } finally {
-      isRunning = false;
-    }
-  };
-  return setInterval(() => void sweep(), sweepEveryMs).unref();
 }

@@ -100,13 +100,17 @@ function containerVerbs(parts: CriParts): ContainerVerbs {
   };
 }
 
-export function imageVerbs(parts: CriParts): ImageVerbs {
+/** `onRemoved` is told when an image went, for its layers can go then. */
+export function imageVerbs(parts: CriParts, onRemoved: () => void): ImageVerbs {
   const { images } = parts;
   return {
     list: (ref) => images.list(ref),
     status: (ref, isVerbose) => images.status(ref, { verbose: isVerbose }),
     pull: async (ctx, request) => (await images.pull(ctx, request)).id,
-    remove: (ctx, ref) => images.remove(ctx, ref),
+    remove: async (ctx, ref) => {
+      await images.remove(ctx, ref);
+      onRemoved();
+    },
     fsInfo: () => images.fsInfo(),
   };
 }
