@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Server, ServerCredentials, status as Code, type sendUnaryData, type ServerUnaryCall, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import {
-  ContainerState, ContainerStatus, ContainerStatusResponse, CreateContainerRequest, Image, ImageServiceService, ImageStatusResponse, ListContainersRequest, NamespaceMode,
-  PodSandboxConfig, PodSandboxState, PodSandboxStatus, PodSandboxStatusResponse, PullImageRequest, RunPodSandboxRequest, RuntimeServiceService, StatusResponse, StopContainerRequest,
+  ContainerState, ContainerStatus, ContainerStatusResponse, type CreateContainerRequest, Image, ImageServiceService, ImageStatusResponse, type ListContainersRequest, NamespaceMode,
+  PodSandboxConfig, PodSandboxState, PodSandboxStatus, PodSandboxStatusResponse, type PullImageRequest, type RunPodSandboxRequest, RuntimeServiceService, StatusResponse, type StopContainerRequest,
   type Container, type ContainerConfig, type PodSandbox,
 } from '#cri-api';
 
