@@ -59,7 +59,8 @@ test('a program that does not exist fails the creation with the words of the run
 
 test('a process that ignores the stop signal is killed when its grace is over, and a later, shorter grace wins', { skip }, async () => {
   await using pod = await testPod();
-  const id = await pod.run(shell('trap "" TERM; while :; do sleep 0.05; done'));
+  const id = await pod.run(shell('trap "" TERM; touch /ready; while :; do sleep 0.05; done'));
+  await pod.exec(id, ['/bin/sh', '-c', 'until [ -e /ready ]; do sleep 0.02; done']);
   const patient = pod.stop(id, 600);
   await pod.stop(id, 1);
   await patient;
