@@ -17,11 +17,37 @@ const entryPoints: Record<string, string> = { nodelet: 'nodelet.ts', 'unpack-wor
  */
 const leftOut = /^(\.\/gen\/index\.js|undici|openid-client|jsonpath-plus|isomorphic-ws|ws|stream-buffers|tar-fs)$/;
 
+/**
+ * What files of static pods are checked against (agent/pod/static-files.ts): of the 700 generated classes only those that these are made of, and of them
+ * only the tables of fields. 11 MB of memory less.
+ */
+const checkedKinds = ['V1Pod', 'V1ConfigMap', 'V1Secret'];
+
+interface FieldTable {
+  getAttributeTypeMap(): { readonly type: string }[];
+}
+
+async function fieldTables(): Promise<string> {
+  const models = (await import('@kubernetes/client-node/dist/gen/models/all.js')) as unknown as Readonly<Record<string, FieldTable | undefined>>;
+  const tables = new Map<string, string>();
+  const add = (name: string): void => {
+    const model = models[name];
+    if (model === undefined || tables.has(name)) return;
+    const fields = model.getAttributeTypeMap();
+    tables.set(name, `export class ${name} { static getAttributeTypeMap() { return ${JSON.stringify(fields)}; } }`);
+    for (const { type } of fields) for (const word of type.match(/\w+/g) ?? []) add(word);
+  };
+  for (const kind of checkedKinds) add(kind);
+  if (checkedKinds.some((kind) => !tables.has(kind))) throw new Error(`the Kubernetes client has not all of ${checkedKinds.join(', ')}`);
+  return [...tables.values()].join('\n');
+}
+
 const diet: Plugin = {
   name: 'diet',
   setup: ({ onResolve, onLoad }) => {
     onResolve({ filter: leftOut }, ({ path, importer }) => (importer.includes('@kubernetes/client-node') ? { path, namespace: 'left-out' } : undefined));
     onLoad({ filter: /.*/, namespace: 'left-out' }, () => ({ contents: 'module.exports = {};', loader: 'js' }));
+    onLoad({ filter: /@kubernetes\/client-node\/dist\/gen\/models\/all\.js$/ }, async () => ({ contents: await fieldTables(), loader: 'js' }));
   },
 };
 
