@@ -11,16 +11,16 @@ import { serviceVariables } from './container-config/service-env.ts';
 import { connectRuntime, type Runtime } from './cri/runtime.ts';
 import { Images } from './image/ensure.ts';
 import { ApiEventRecorder, LogEventRecorder } from './kube/events.ts';
-import { ApiObjectSource, type ObjectSource } from './kube/object-cache.ts';
+import { ApiObjectSource, type ObjectKind, type ObjectSource } from './kube/object-cache.ts';
 import { isStaticPod, podKey, podNamespace, podUid } from './kube/pod-facts.ts';
 import { wholeFrom } from './kube/quantity.ts';
 import { ApiTokenSource } from './kube/token-requests.ts';
-import type { Pod } from './kube/types.ts';
+import type { Pod, PodStatus } from './kube/types.ts';
 import { keepLogsSmall } from './logs/rotate.ts';
 import { NodeFactsReader } from './node-facts.ts';
 import { readHostInfo } from './node/host-info.ts';
 import { startNode } from './node-parts.ts';
-import { agentPaths } from './paths.ts';
+import { agentPaths, type AgentPaths } from './paths.ts';
 import { admissionRefusal } from './pod/admission.ts';
 import { CrashBackOff } from './pod/crash-back-off.ts';
 import { keepHouse, orphanGraceSeconds } from './pod/housekeeping.ts';
@@ -58,18 +58,85 @@ export async function startAgent(outer: Ctx, config: AgentConfig): Promise<{ sto
   }
 }
 
+/** What was found at the start and does not change. */
+interface Found {
+  readonly paths: AgentPaths;
+  readonly node: NodeFactsReader;
+  readonly groups: PodCgroups | undefined;
+  readonly cluster: Cluster | undefined;
+  readonly report: PodReport;
+  readonly remembered: ReadonlyMap<string, PodStatus>;
+}
+
 async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{ stopped(): Promise<void> }> {
+  // 1. What there is: runtime, machine, cgroups, cluster.
+  const found = await look(ctx, config, runtime);
+  const { cluster, node, paths, groups, report } = found;
+  // 2. Everything that works on pods, wired but not started.
+  const parts = assemble(ctx, config, runtime, found);
+  const { workers, sources, status, pleg, network, files, deps } = parts;
+  // 3. Know what runs before anything is decided.
+  await pleg.relist(ctx);
+  await network.look(ctx, runtime);
+  // 4. The loops.
+  const loops = [
+    pleg.run(ctx),
+    network.run(ctx, runtime, () => workers.wakeAll()),
+    every(ctx, factsEveryMs, () => node.refresh(ctx)),
+    keepLogsSmall(ctx, {
+      maxBytes: Number(wholeFrom(config.containerLogMaxSize) ?? 0n),
+      maxFiles: config.containerLogMaxFiles,
+      running: (context) => runningLogs(context, runtime, pleg),
+      reopen: (context, id) => runtime.reopenLog(context, id),
+    }),
+    keepHouse(ctx, {
+      runtime, groups, paths,
+      volumes: deps.volumes,
+      runtimePods: () => pleg.pods,
+      owned: () => workers.uids(),
+      sourcesSeen: () => sources.allSeen,
+      adopt: (pod) => workers.adopt(pod, orphanGraceSeconds),
+    }),
+  ];
+  if (cluster !== undefined) loops.push((await startNode(ctx, { config, paths, cluster, runtime, events: deps.events, workers, sources, status, pleg })).done);
+  await files?.start(ctx);
+  parts.reportPods();
+  ctx.log.info({ node: config.nodeName, runtime: runtime.name, mode: cluster === undefined ? 'standalone' : 'cluster' }, 'agent started');
+  return {
+    stopped: async () => {
+      await Promise.allSettled(loops);
+      await workers.quiet();
+      await report.flushed();
+      cluster?.client.close();
+    },
+  };
+}
+
+async function look(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<Found> {
   const paths = agentPaths({ root: config.root, podLogsRoot: config.podLogsDir, containerLogsDir: config.containerLogsDir });
   await mkdir(paths.podsDir, { recursive: true, mode: 0o750 });
-  // 1. What there is: runtime, machine, cgroups, cluster.
   await waitForRuntime(ctx, runtime, config.containerRuntimeEndpoint);
   const cgroups = openCgroups();
   const node = new NodeFactsReader(config, { host: await readHostInfo(paths.root), cgroups, paths });
   await node.refresh(ctx);
   const groups = config.cgroupsPerQOS ? await podGroups(ctx, config, runtime, cgroups, node) : undefined;
   const cluster = config.kubeconfig === undefined ? undefined : await connectCluster({ ...config, kubeconfig: config.kubeconfig });
-  // 2. Memory: statuses, events, sources, objects.
   const report = new PodReport(paths.root);
+  return { paths, node, groups, cluster, report, remembered: cluster === undefined ? await report.last() : new Map() };
+}
+
+interface Parts {
+  readonly deps: PodDeps;
+  readonly workers: PodWorkers;
+  readonly sources: PodSources;
+  readonly status: StatusWriter;
+  readonly pleg: Pleg;
+  readonly network: NetworkWatch;
+  readonly files: StaticFiles | undefined;
+  readonly reportPods: () => void;
+}
+
+function assemble(ctx: Ctx, config: AgentConfig, runtime: Runtime, { paths, node, groups, cluster, report, remembered }: Found): Parts {
   const reportPods = (): void => {
     if (cluster === undefined) report.changed(ctx, () => workers.pods(), status);
   };
@@ -78,20 +145,19 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{
       ctx.log.debug({ pod: podKey(pod), uid: podUid(pod), phase: now.phase }, 'pod status');
       reportPods();
     },
-    ...(cluster === undefined && { remembered: await report.last() }),
+    remembered,
   });
   const events = cluster === undefined ? new LogEventRecorder(ctx) : new ApiEventRecorder(ctx, cluster.client, config.nodeName);
   const names: SourceName[] = [...(config.staticPodPath === undefined ? [] : (['file'] as const)), ...(cluster === undefined ? [] : (['api'] as const))];
   const sources = new PodSources(names, (change) => {
-    if (change.type === 'removed') workers.remove(podUid(change.pod));
-    else if (change.type === 'refreshed') workers.refresh(change.pod);
+    if (change.type === 'removed') return workers.remove(podUid(change.pod));
+    if (change.type === 'refreshed') workers.refresh(change.pod);
     else workers.update(change.pod);
-    if (change.type !== 'removed') status.seen(change.pod);
+    status.seen(change.pod);
   });
   const files = config.staticPodPath === undefined ? undefined : new StaticFiles({ path: config.staticPodPath, nodeName: config.nodeName, sink: sources.sink('file'), objectsChanged: () => workers.wakeAll() });
-  const apiObjects = cluster === undefined ? undefined : new ApiObjectSource(ctx, cluster.client, { onChange: (kind, namespace, name) => volumes.usersOf(kind, namespace, name).forEach((uid) => workers.wake(uid)) });
-  const objects = objectSource(files, apiObjects);
-  // 3. The work on pods.
+  const wakeUsers = (kind: ObjectKind, namespace: string, name: string): void => volumes.usersOf(kind, namespace, name).forEach((uid) => workers.wake(uid));
+  const objects: ObjectSource = cluster !== undefined ? new ApiObjectSource(ctx, cluster.client, { onChange: wakeUsers }) : (files ?? noObjects);
   const podIPsOf = (pod: Pod): string[] => (status.get(podUid(pod))?.podIPs ?? []).flatMap(({ ip }) => (ip === undefined ? [] : [ip]));
   const volumes = new VolumeManager({
     podDir: paths.podDir,
@@ -114,40 +180,10 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{
   };
   const workers: PodWorkers = new PodWorkers(ctx, { deps, resyncMs: config.syncFrequencyMs, forgotten: reportPods });
   const pleg = new Pleg({ runtime, changed: (uid) => workers.wake(uid), nowMs });
-  // 4. Start: know what runs before anything is decided.
-  await pleg.relist(ctx);
-  await network.look(ctx, runtime);
-  const loops = [
-    pleg.run(ctx),
-    network.run(ctx, runtime, () => workers.wakeAll()),
-    every(ctx, factsEveryMs, () => node.refresh(ctx)),
-    keepLogsSmall(ctx, {
-      maxBytes: Number(wholeFrom(config.containerLogMaxSize) ?? 0n),
-      maxFiles: config.containerLogMaxFiles,
-      running: (context) => runningLogs(context, runtime, pleg),
-      reopen: (context, id) => runtime.reopenLog(context, id),
-    }),
-    keepHouse(ctx, {
-      runtime, volumes, groups, paths,
-      runtimePods: () => pleg.pods,
-      owned: () => workers.uids(),
-      sourcesSeen: () => sources.allSeen,
-      adopt: (pod) => workers.adopt(pod, orphanGraceSeconds),
-    }),
-  ];
-  if (cluster !== undefined) loops.push((await startNode(ctx, { config, paths, cluster, runtime, events, workers, sources, status, pleg })).done);
-  await files?.start(ctx);
-  reportPods();
-  ctx.log.info({ node: config.nodeName, runtime: runtime.name, mode: cluster === undefined ? 'standalone' : 'cluster' }, 'agent started');
-  return {
-    stopped: async () => {
-      await Promise.allSettled(loops);
-      await workers.quiet();
-      await report.flushed();
-      cluster?.client.close();
-    },
-  };
+  return { deps, workers, sources, status, pleg, network, files, reportPods };
 }
+
+const noObjects: ObjectSource = { configMap: () => Promise.resolve(undefined), secret: () => Promise.resolve(undefined) };
 
 async function waitForRuntime(ctx: Ctx, runtime: Runtime, endpoint: string): Promise<void> {
   const untilMs = performance.now() + runtimeWaitMs;
@@ -175,12 +211,6 @@ async function runningLogs(ctx: Ctx, runtime: Runtime, pleg: Pleg): Promise<{ co
   const ids = [...pleg.pods.values()].flatMap(({ containers }) => containers.filter(({ state }) => state === 'running').map(({ id }) => id));
   const found = await Promise.all(ids.map((id) => runtime.container(ctx, id)));
   return found.flatMap((container) => (container === undefined || container.logPath === '' ? [] : [{ containerId: container.id, path: container.logPath }]));
-}
-
-/** Static pods find theirs in their files first; pods of the cluster never do. */
-function objectSource(files: StaticFiles | undefined, api: ApiObjectSource | undefined): ObjectSource {
-  if (api === undefined) return files ?? { configMap: () => Promise.resolve(undefined), secret: () => Promise.resolve(undefined) };
-  return api;
 }
 
 async function runtimeHandler(ctx: Ctx, cluster: Cluster | undefined, pod: Pod): Promise<string> {
