@@ -111,7 +111,7 @@ const nodeName: Reader<string> = (value, where) => {
 const units: Readonly<Record<string, number>> = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
 /** Go's duration syntax (`1h30m`, `1.5s`) in milliseconds; undefined when it is none. */
-export function durationMs(value: string): number | undefined {
+function durationMs(value: string): number | undefined {
   if (value === '0') return 0;
   let total = 0;
   let rest = value;

@@ -21,7 +21,7 @@ export interface RunningCri {
   stop(): Promise<void>;
 }
 
-export const nodeletVersion = '0.1.0';
+const nodeletVersion = '0.1.0';
 
 /** How long open calls may go on when the server stops. */
 const stopGraceMs = 2000;

@@ -1,7 +1,7 @@
 /** Kubernetes objects as they travel: plain JSON with timestamps as strings, never the class instances of the generated client. */
 import type {
   V1ConfigMap, V1Container, V1ContainerState, V1ContainerStatus, V1EphemeralContainer, V1Lease, V1Node, V1NodeAddress, V1NodeCondition,
-  V1NodeStatus, V1ObjectMeta, V1ObjectReference, V1Pod, V1PodCondition, V1PodSpec, V1PodStatus, V1ResourceRequirements, V1Secret,
+  V1NodeStatus, V1ObjectMeta, V1ObjectReference, V1Pod, V1PodCondition, V1PodStatus, V1ResourceRequirements, V1Secret,
   V1SubjectAccessReview, V1Taint, V1TokenReview, V1Volume, CoreV1Event,
 } from '@kubernetes/client-node/dist/gen/models/all.js';
 
@@ -19,7 +19,6 @@ export interface KubeObject {
 }
 
 export type Pod = Json<V1Pod>;
-export type PodSpec = Json<V1PodSpec>;
 export type PodStatus = Json<V1PodStatus>;
 export type PodCondition = Json<V1PodCondition>;
 export type Container = Json<V1Container>;

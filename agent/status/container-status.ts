@@ -28,7 +28,7 @@ export interface StatusInputs {
 type Kind = 'app' | 'init' | 'ephemeral';
 
 /** Seconds, as metav1.Time is written; undefined for "never". */
-export const apiTime = (ns: bigint): string | undefined => (ns <= 0n ? undefined : `${new Date(Number(ns / 1_000_000n)).toISOString().slice(0, 19)}Z`);
+const apiTime = (ns: bigint): string | undefined => (ns <= 0n ? undefined : `${new Date(Number(ns / 1_000_000n)).toISOString().slice(0, 19)}Z`);
 
 const lostMessage = 'The container could not be located when the pod was terminated';
 const lostRunningMessage = 'The container could not be located when the pod was deleted.  The container used to be Running';

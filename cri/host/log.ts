@@ -34,7 +34,7 @@ export function createLog(options: { level: LogLevel; destination?: DestinationS
 }
 
 /** The context that is never given up. */
-export const backgroundCtx = (log: Logger): Ctx => ({ signal: new AbortController().signal, log });
+const backgroundCtx = (log: Logger): Ctx => ({ signal: new AbortController().signal, log });
 
 /** For tests: writes nothing. */
 export const quietCtx = (): Ctx => backgroundCtx(createLog({ level: 'silent' }));

@@ -8,11 +8,7 @@ import { readSync, writeSync } from 'node:fs';
 import { isErrno } from './errno.ts';
 import { epollControl, epollCreate, epollWait, eventfd } from './libc.ts';
 
-export const EPOLLIN = 0x1;
-export const EPOLLPRI = 0x2;
-export const EPOLLERR = 0x8;
-export const EPOLLHUP = 0x10;
-export const EPOLLRDHUP = 0x2000;
+const EPOLLIN = 0x1;
 
 const eventBytes = 12;
 const maxEvents = 64;

@@ -25,7 +25,7 @@ export interface InitDeps {
 }
 
 /** config.json of the init. Pure. */
-export function initSpec(facts: { program: string; cgroupsPath: string; namespaces: readonly { type: string; path?: string }[] }): unknown {
+function initSpec(facts: { program: string; cgroupsPath: string; namespaces: readonly { type: string; path?: string }[] }): unknown {
   const none: readonly string[] = [];
   return {
     ociVersion: '1.0.2',

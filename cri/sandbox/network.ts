@@ -7,12 +7,12 @@ import { namespacePath } from '#host/namespaces.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 
 /** Every pod has one interface, under the name that the field expects. */
-export const podInterface = 'eth0';
+const podInterface = 'eth0';
 
 const protocols: Readonly<Record<number, PortMapping['protocol']>> = { [Protocol.TCP]: 'tcp', [Protocol.UDP]: 'udp', [Protocol.SCTP]: 'sctp' };
 
 /** A host port of 0 publishes nothing (CRI api.proto, PortMapping). Pure. */
-export const publishedPorts = (config: PodSandboxConfig): PortMapping[] =>
+const publishedPorts = (config: PodSandboxConfig): PortMapping[] =>
   config.portMappings
     .filter(({ hostPort }) => hostPort > 0)
     .map(({ protocol, containerPort, hostPort, hostIp }) => ({

@@ -2,7 +2,7 @@
 import { CgroupDriver, RuntimeConfigResponse, type RuntimeHandler, StatusResponse, VersionResponse } from '#cri-api';
 import { stringifyRecord } from '../state/record-json.ts';
 
-export const runtimeName = 'nodelet';
+const runtimeName = 'nodelet';
 
 /** No field may be empty, and versions must be semver: clients refuse anything else (cri-client, remote_runtime.go). */
 export const version = (nodeletVersion: string): VersionResponse =>
