@@ -169,6 +169,7 @@ function assemble(ctx: Ctx, config: AgentConfig, runtime: Runtime, { paths, node
   const nowMs = Date.now;
   const deps: PodDeps = {
     runtime, events, objects, status, volumes, groups, paths, nowMs,
+    mirrors: cluster?.mirrors,
     images: new Images({ runtime, events, nowMs }),
     backOff: new CrashBackOff({ capMs: config.maxContainerRestartPeriodMs }),
     probes: { started: () => undefined, ready: () => undefined },
@@ -176,7 +177,7 @@ function assemble(ctx: Ctx, config: AgentConfig, runtime: Runtime, { paths, node
     networkProblem: () => network.problem,
     serviceVariables: (pod) => serviceVariables(cluster?.services() ?? [], { namespace: podNamespace(pod), enableServiceLinks: pod.spec?.enableServiceLinks !== false }),
     runtimeHandler: (context, pod) => runtimeHandler(context, cluster, pod),
-    admit: (pod) => admissionRefusal(pod, { allocatable: node.facts().allocatable, others: workers.active(), node: undefined }),
+    admit: (pod) => admissionRefusal(pod, { allocatable: node.facts().allocatable, others: workers.active(), node: cluster?.node() }),
   };
   const workers: PodWorkers = new PodWorkers(ctx, { deps, resyncMs: config.syncFrequencyMs, forgotten: reportPods });
   const pleg = new Pleg({ runtime, changed: (uid) => workers.wake(uid), nowMs });

@@ -5,7 +5,7 @@ import type { Cluster } from './cluster.ts';
 import type { AgentConfig } from './config.ts';
 import type { Runtime } from './cri/runtime.ts';
 import type { EventRecorder } from './kube/events.ts';
-import { podName, podNamespace, podUid } from './kube/pod-facts.ts';
+import { isStaticPod, podKey, podName, podNamespace, podUid } from './kube/pod-facts.ts';
 import type { Pod } from './kube/types.ts';
 import { readHostInfo } from './node/host-info.ts';
 import { NodeAgent } from './node/heartbeat.ts';
@@ -60,16 +60,28 @@ export async function startNode(ctx: Ctx, parts: NodeParts): Promise<{ readonly 
       runtime.setPodCidr(ctx, podCidrs.join(',')).catch((err: unknown) => ctx.log.warn({ err, podCidrs }, 'the runtime did not take the pod addresses'));
     },
   });
+  cluster.knowNode(() => node.node);
   const follow = async (): Promise<void> => {
     // Pods need the service variables of those that were there before them.
     const services = Promise.withResolvers<void>();
     const followed = cluster.followServices(ctx, services.resolve);
     const registered = node.run(ctx);
     await Promise.race([services.promise, followed]);
-    await Promise.allSettled([followed, registered, cluster.followPods(ctx, sources.sink('api'))]);
+    await Promise.allSettled([followed, registered, cluster.followPods(ctx, sources.sink('api'), (mirror) => followMirror(ctx, parts, mirror))]);
     await server.close();
   };
   return { done: follow() };
+}
+
+/** The static pod behind a mirror that came, changed or went looks after it; one without a pod is removed. */
+function followMirror(ctx: Ctx, { cluster, sources, status, workers }: NodeParts, mirror: Pod): void {
+  const pod = workers.pods().find((each) => isStaticPod(each) && podKey(each) === podKey(mirror));
+  if (pod === undefined) {
+    if (sources.hasSeen('file')) cluster.mirrors.remove(ctx, mirror).catch((err: unknown) => ctx.log.warn({ err, pod: podKey(mirror) }, 'orphan mirror pod not removed'));
+    return;
+  }
+  if (cluster.mirrors.of(pod) === undefined || mirror.metadata?.deletionTimestamp !== undefined) workers.wake(podUid(pod));
+  else status.seen({ ...pod, status: mirror.status ?? {} });
 }
 
 function serverBackend({ config, runtime, workers, status, pleg }: NodeParts): ServerBackend {

@@ -7,6 +7,7 @@ export const podsPath = `${core}/pods`;
 export const nodesPath = `${core}/nodes`;
 export const podPath = (namespace: string, name: string): string => `${core}/namespaces/${segment(namespace)}/pods/${segment(name)}`;
 export const podStatusPath = (namespace: string, name: string): string => `${podPath(namespace, name)}/status`;
+export const namespacePodsPath = (namespace: string): string => `${core}/namespaces/${segment(namespace)}/pods`;
 export const nodePath = (name: string): string => `${nodesPath}/${segment(name)}`;
 export const nodeStatusPath = (name: string): string => `${nodePath(name)}/status`;
 export const configMapsPath = (namespace: string): string => `${core}/namespaces/${segment(namespace)}/configmaps`;

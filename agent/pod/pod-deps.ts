@@ -44,6 +44,8 @@ export interface PodDeps {
   readonly objects: ObjectSource;
   readonly status: StatusWriter;
   readonly volumes: PodVolumes;
+  /** Of static pods in a cluster; undefined on a standalone node. */
+  readonly mirrors: { ensure(ctx: Ctx, pod: Pod): Promise<void>; drop(ctx: Ctx, pod: Pod): Promise<void> } | undefined;
   /** Undefined when the agent makes no cgroups for pods (`cgroupsPerQOS: false`). */
   readonly groups: PodGroups | undefined;
   readonly paths: AgentPaths;

@@ -36,8 +36,9 @@ export class PodSources {
     return this.#missing.size === 0;
   }
 
-  pods(): Pod[] {
-    return [...this.#pods.values()].flatMap((pods) => [...pods.values()]);
+  /** A source that does not exist has nothing more to say. */
+  hasSeen(name: SourceName): boolean {
+    return !this.#missing.has(name);
   }
 
   sink(name: SourceName): PodSink {

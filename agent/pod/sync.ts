@@ -4,7 +4,7 @@ import type { Ctx } from '#host/ctx.ts';
 import { explain } from '#host/fault.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import type { ObservedPod } from '../cri/observed.ts';
-import { isTerminalPhase, podKey, podName, podNamespace, podUid, usesHostNetwork } from '../kube/pod-facts.ts';
+import { isStaticPod, isTerminalPhase, podKey, podName, podNamespace, podUid, usesHostNetwork } from '../kube/pod-facts.ts';
 import { podReference } from '../kube/references.ts';
 import type { Pod, PodStatus, Secret } from '../kube/types.ts';
 import { endedStatus, podStatus } from '../status/pod-status.ts';
@@ -55,6 +55,7 @@ export async function syncPod(ctx: Ctx, deps: PodDeps, pod: Pod, memory: PodMemo
   // A terminal phase is not told while something runs: the controllers would start a replacement beside it.
   if (!isTerminalPhase(status.phase) || !mayRun) deps.status.set(pod, status);
   if (isTerminalPhase(status.phase)) return { then: 'ended' };
+  if (isStaticPod(pod)) await deps.mirrors?.ensure(ctx, pod);
   const deadlineMs = deadlineLeftMs(pod, status, deps.nowMs());
   // 4. Without a network only pods on the host's can start.
   const problem = usesHostNetwork(pod) ? undefined : deps.networkProblem();
@@ -195,6 +196,7 @@ export async function cleanPod(ctx: Ctx, deps: PodDeps, pod: Pod, memory: PodMem
     await removeTree(deps.paths.podLogsDir({ namespace: podNamespace(pod), name: podName(pod), uid }));
     await removeTree(deps.paths.podDir(uid));
     deps.backOff.forget(`${uid}/`);
+    if (isStaticPod(pod)) await deps.mirrors?.drop(ctx, pod);
   }
   await deps.groups?.removePod(ctx, uid);
   ctx.log.info({ pod: podKey(pod), uid, purged: how.purge }, how.purge ? 'pod removed' : 'pod ended');

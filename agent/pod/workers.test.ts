@@ -55,7 +55,7 @@ async function world(): Promise<World> {
     images: new Images({ runtime, events: recorder, nowMs }),
     objects: { configMap: () => Promise.resolve(undefined), secret: () => Promise.resolve(undefined) },
     volumes: { mount: () => Promise.resolve(new Map()), unmount: () => Promise.resolve(), subPath: () => Promise.resolve('') },
-    groups: undefined,
+    groups: undefined, mirrors: undefined,
     paths: agentPaths({ root: dir, podLogsRoot: join(dir, 'logs'), containerLogsDir: join(dir, 'links') }),
     backOff: new CrashBackOff(),
     probes: { started: () => undefined, ready: () => undefined },
