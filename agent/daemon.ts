@@ -172,7 +172,8 @@ function assemble(ctx: Ctx, config: AgentConfig, runtime: Runtime, { paths, node
     mirrors: cluster?.mirrors,
     images: new Images({ runtime, events, nowMs }),
     backOff: new CrashBackOff({ capMs: config.maxContainerRestartPeriodMs }),
-    probes: { started: () => undefined, ready: () => undefined },
+    // Probes are not asked yet: what runs counts as started and ready.
+    probes: { started: () => true, ready: () => true },
     node: () => node.facts(),
     networkProblem: () => network.problem,
     serviceVariables: (pod) => serviceVariables(cluster?.services() ?? [], { namespace: podNamespace(pod), enableServiceLinks: pod.spec?.enableServiceLinks !== false }),

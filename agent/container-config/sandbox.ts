@@ -4,7 +4,7 @@ import { sandboxLabels } from '../cri/labels.ts';
 import { appContainers, ephemeralContainers, initContainers, podName, podNamespace, podUid, usesHostNetwork } from '../kube/pod-facts.ts';
 import type { Container, Pod } from '../kube/types.ts';
 import { kernelHostname, podHostname } from './hostname.ts';
-import { groupsPolicy, namespaceOptions, selinux, supplementalGroups } from './security.ts';
+import { groupsPolicy, int64, namespaceOptions, selinux, supplementalGroups } from './security.ts';
 
 export interface SandboxFacts {
   readonly attempt: number;
@@ -16,8 +16,6 @@ export interface SandboxFacts {
 }
 
 const protocols: Readonly<Record<string, Protocol>> = { TCP: Protocol.TCP, UDP: Protocol.UDP, SCTP: Protocol.SCTP };
-
-const int64 = (value: number | undefined): { value: bigint } | undefined => (value === undefined ? undefined : { value: BigInt(value) });
 
 const allContainers = (pod: Pod): Container[] => [...initContainers(pod), ...appContainers(pod), ...ephemeralContainers(pod)];
 

@@ -33,7 +33,8 @@ export function namespaceOptions(pod: Pod): NamespaceOption {
   };
 }
 
-const int64 = (value: number | undefined): { value: bigint } | undefined => (value === undefined ? undefined : { value: BigInt(value) });
+/** A wrapped number of the CRI; absent stays absent. */
+export const int64 = (value: number | undefined): { value: bigint } | undefined => (value === undefined ? undefined : { value: BigInt(value) });
 
 export const selinux = (options: { user?: string; role?: string; type?: string; level?: string } | undefined): SELinuxOption | undefined =>
   options === undefined ? undefined : { user: options.user ?? '', role: options.role ?? '', type: options.type ?? '', level: options.level ?? '' };

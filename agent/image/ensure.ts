@@ -56,6 +56,15 @@ export class Images {
     return this.#pull(ctx, { key: `${podUid(pod)}_${requested}`, requested, image, ...how, say });
   }
 
+  /** The pod is gone: its failures are nobody's. */
+  forget(podUid: string): void {
+    for (const key of this.#lastError.keys()) {
+      if (!key.startsWith(`${podUid}_`)) continue;
+      this.#backOff.reset(key);
+      this.#lastError.delete(key);
+    }
+  }
+
   #normalised(requested: string, say: Say): string {
     try {
       return parseImageName(requested).reference;

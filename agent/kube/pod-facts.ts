@@ -4,7 +4,6 @@ import type { Container, EphemeralContainer, Pod } from './types.ts';
 export const configSourceAnnotation = 'kubernetes.io/config.source';
 export const configHashAnnotation = 'kubernetes.io/config.hash';
 export const configMirrorAnnotation = 'kubernetes.io/config.mirror';
-export const configSeenAnnotation = 'kubernetes.io/config.seen';
 
 export const podUid = (pod: Pod): string => pod.metadata?.uid ?? '';
 export const podNamespace = (pod: Pod): string => pod.metadata?.namespace ?? 'default';

@@ -87,7 +87,7 @@ export class MirrorPods {
 const hashOf = (pod: Pod): string | undefined => pod.metadata?.annotations?.[isMirrorPod(pod) ? configMirrorAnnotation : configHashAnnotation];
 
 /** Source: kubelet pkg/kubelet/pod/mirror_client.go. */
-export function mirrorOf(pod: Pod, node: { name: string; uid: string }): Pod {
+function mirrorOf(pod: Pod, node: { name: string; uid: string }): Pod {
   const { uid: _uid, ...metadata } = pod.metadata ?? {};
   return {
     apiVersion: 'v1',

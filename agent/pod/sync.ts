@@ -25,7 +25,7 @@ const networkRetryMs = 1000;
 const again = (inMs: number | undefined): PassResult => ({ then: 'again', inMs });
 
 async function observePod(ctx: Ctx, deps: PodDeps, pod: Pod): Promise<ObservedPod> {
-  return withTerminationMessages(await deps.runtime.observe(ctx, podUid(pod)));
+  return withTerminationMessages(ctx, await deps.runtime.observe(ctx, podUid(pod)));
 }
 
 function statusNow(deps: PodDeps, pod: Pod, memory: PodMemory, observed: ObservedPod, isEnding: boolean): PodStatus {
@@ -196,6 +196,7 @@ export async function cleanPod(ctx: Ctx, deps: PodDeps, pod: Pod, memory: PodMem
     await removeTree(deps.paths.podLogsDir({ namespace: podNamespace(pod), name: podName(pod), uid }));
     await removeTree(deps.paths.podDir(uid));
     deps.backOff.forget(`${uid}/`);
+    deps.images.forget(uid);
     if (isStaticPod(pod)) await deps.mirrors?.drop(ctx, pod);
   }
   await deps.groups?.removePod(ctx, uid);

@@ -1,11 +1,15 @@
 /** What is said of a pod: container states, phase, conditions, the patch. */
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { quietCtx } from '#host/log.ts';
 import type { ObservedPod } from '../cri/observed.ts';
 import type { ContainerStatus, Pod, PodStatus } from '../kube/types.ts';
 import { container, instance, observedOf, podOf, sandboxOf } from '../pod/observed.fake.ts';
 import { endedStatus, podStatus, type PodStatusInputs } from './pod-status.ts';
-import { logTail } from './termination-message.ts';
+import { withTerminationMessages } from './termination-message.ts';
 import { differsFrom, statusPatch } from './writer.ts';
 
 const nowMs = Date.parse('2026-11-24T12:00:00Z');
@@ -135,7 +139,20 @@ test('what the API server adds to a status is no difference; what it lacks is', 
   assert.equal(differsFrom({ ...theirs, phase: 'Pending' }, ours), true);
 });
 
-test('the message of a container without one is the end of its log', () => {
-  const log = '2026-11-24T12:00:00.1Z stdout F one\n2026-11-24T12:00:00.2Z stderr P tw\n2026-11-24T12:00:00.3Z stderr F o\nnot a log line\n';
-  assert.equal(logTail(log), 'one\ntwo\n');
+test('what an ended container left to say: its file, else the end of its log, after the runtime’s own words', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'message-'));
+  t.after(() => rm(dir, { recursive: true }));
+  await writeFile(join(dir, 'file'), 'from the file');
+  await writeFile(join(dir, 'log'), '2026-11-24T12:00:00.1Z stdout F one\n2026-11-24T12:00:00.2Z stderr P tw\n2026-11-24T12:00:00.3Z stderr F o\n');
+  const ended = instance('c', 'exited', { exitCode: 1 });
+  const messageOf = async (more: { policy: string; file: string; message?: string }): Promise<string | undefined> => {
+    const notes = { ...ended.notes, terminationMessagePath: '/m', terminationMessagePolicy: more.policy };
+    const mounts = [{ containerPath: '/m', hostPath: join(dir, more.file) }];
+    const seen = { ...ended, notes, mounts, logPath: join(dir, 'log'), message: more.message ?? '' };
+    return (await withTerminationMessages(quietCtx(), observedOf([seen]))).containers[0]?.message;
+  };
+  assert.equal(await messageOf({ policy: 'File', file: 'file' }), 'from the file');
+  assert.equal(await messageOf({ policy: 'File', file: 'none' }), '');
+  assert.equal(await messageOf({ policy: 'FallbackToLogsOnError', file: 'file', message: 'oci' }), 'oci: from the file');
+  assert.equal(await messageOf({ policy: 'FallbackToLogsOnError', file: 'none' }), 'one\ntwo\n');
 });
