@@ -78,7 +78,8 @@ async function crash(stage: Stage): Promise<void> {
   const [status] = pod.status.containerStatuses ?? [];
   assert.deepEqual([status?.lastState.terminated?.exitCode, status?.lastState.terminated?.reason, status?.lastState.terminated?.message?.trim()], [7, 'Error', 'no luck']);
   assert.match(status?.state.waiting?.message ?? '', /^back-off \d+s restarting failed container=fails pod=crash_default\(/);
-  assert.equal(await stage.kubectl.run(['logs', 'crash', '--previous']), 'attempt failed\n');
+  // The container that was previous a moment ago may be collected while it is asked for: the next one says the same.
+  await eventually('the last words of the previous container', async () => (await stage.kubectl.output(['logs', 'crash', '--previous'])).stdout, (text) => text === 'attempt failed\n');
   await eventually('the BackOff event', () => reasons(stage, 'crash'), (all) => all.includes('BackOff'));
   await remove(stage, 'crash');
 }
