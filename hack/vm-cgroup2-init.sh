@@ -21,6 +21,8 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -p /run/lock /run/vm/lib /run/vm/share
 mount --bind "$(cat "$d/share-path")" /run/vm/share
+# A checkout below /tmp is covered too: it comes back at its place once /tmp is ours.
+case $cwd in /tmp/*) mkdir /run/vm/cwd && mount --bind "$cwd" /run/vm/cwd ;; esac
 
 mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
 # Nothing may live in a group that hands controllers down, except in the root of the machine, which this is not for whoever thinks so.
@@ -42,6 +44,7 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 cat <&6 >/run/vm/env
 cat <&5 >/run/vm/cmd
 mkfs.ext4 -q -F -E lazy_itable_init=1,nodiscard -m0 /dev/ubda 2>/dev/null && mount /dev/ubda /tmp && chmod 1777 /tmp
+[ ! -d /run/vm/cwd ] || { mkdir -p "$cwd" && mount --bind /run/vm/cwd "$cwd"; }
 (
   . /run/vm/env
   export VM_CGROUP2=1
