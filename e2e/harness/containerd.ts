@@ -6,6 +6,7 @@ import { logFile, runningPid, startService, stopService, waitUntilReady, killSer
 import type { CriOptions, CriServer } from './cri-server.ts';
 import { bridgeConflist, cgroupHierarchies, deleteInterface, freeSubnet, keepFoldersAsTheyAre, privateDir, removeWithMounts } from './private.ts';
 import { crictlFor, shell } from './shell.ts';
+import { containerdConfig } from '../../hack/judges/containerd-config.ts';
 import { cniBinDir, judge, repositoryRoot, systemProgram } from './tools.ts';
 
 export interface ContainerdOptions extends CriOptions {
@@ -73,45 +74,11 @@ function serviceFor(dir: string, runtime: CriOptions['runtime']): Service {
   };
 }
 
-function configuration(dir: string, options: ContainerdOptions): string {
-  const { runtime = 'runc', sandboxImage = 'registry.k8s.io/pause:3.10.2' } = options;
-  const binary = runtime === 'crun' ? path.join(dir, 'crun-compat') : judge('runc');
-  return `version = 4
-root = '${dir}/root'
-state = '${dir}/state'
-oom_score = 0
-imports = []
-[plugins.'io.containerd.server.v1.grpc']
-  address = '${dir}/containerd.sock'
-[plugins.'io.containerd.server.v1.ttrpc']
-  address = '${dir}/containerd.sock.ttrpc'
-[plugins.'io.containerd.shim.v1.manager']
-  socket_dir = '${dir}/s'
-[plugins.'io.containerd.cri.v1.images'.registry]
-  config_path = '${dir}/certs.d'
-[plugins.'io.containerd.transfer.v1.local']
-  config_path = '${dir}/certs.d'
-[plugins.'io.containerd.cri.v1.images'.pinned_images]
-  sandbox = '${sandboxImage}'
-[plugins.'io.containerd.cri.v1.runtime']
-  # without CAP_SYS_RESOURCE the kernel refuses a lower oom_score_adj
-  restrict_oom_score_adj = true
-  netns_mounts_under_state_dir = true
-[plugins.'io.containerd.cri.v1.runtime'.cni]
-  bin_dirs = ['${cniBinDir()}']
-  conf_dir = '${dir}/cni/net.d'
-[plugins.'io.containerd.cri.v1.runtime'.containerd]
-  default_runtime_name = '${runtime}'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.${runtime}]
-  runtime_type = 'io.containerd.runc.v2'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.${runtime}.options]
-  BinaryName = '${binary}'
-  SystemdCgroup = false
-[plugins.'io.containerd.nri.v1.nri']
-  disable = true
-[plugins.'io.containerd.internal.v1.opt']
-  path = '${dir}/opt'
-`;
+function configuration(dir: string, { runtime = 'runc', sandboxImage = 'registry.k8s.io/pause:3.10.2' }: ContainerdOptions): string {
+  return containerdConfig({
+    dir, runtime, sandboxImage, socket: path.join(dir, 'containerd.sock'), confDir: path.join(dir, 'cni/net.d'), certsDir: path.join(dir, 'certs.d'), cniBinDir: cniBinDir(),
+    program: runtime === 'crun' ? path.join(dir, 'crun-compat') : judge('runc'),
+  });
 }
 
 /** Loads an OCI layout or docker archive without a registry, into the namespace that the CRI uses. */

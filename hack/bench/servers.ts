@@ -5,6 +5,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { connectCri, type CriClient, type VersionResponse } from '#cri-api';
 import { logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../cluster/processes.ts';
+import { containerdConfig } from '../judges/containerd-config.ts';
 import { findJudge, judgesDir } from '../judges/pins.ts';
 import { cgroupHierarchies, conflist, keepAbsent, makePlace, removePlace, type Place } from './place.ts';
 import { call, Life } from './pod.ts';
@@ -139,7 +140,7 @@ export async function startContainerd(options: StartOptions): Promise<Server> {
   const { confDir, certsDir } = await furnish(place, options);
   const socket = path.join(place.dir, 'containerd.sock');
   const runtime = options.runtime === 'crun' ? compatibleCrun(place) : runtimePath(options.runtime);
-  await writeFile(path.join(place.dir, 'config.toml'), containerdConfig({ runtime, place, options, confDir, certsDir, socket }));
+  await writeFile(path.join(place.dir, 'config.toml'), containerdConfig({ program: runtime, runtime: options.runtime, dir: place.dir, sandboxImage: options.sandboxImage, cniBinDir: cniBinDir(), confDir, certsDir, socket }));
   // The shim and the CNI library have fixed folders, and runc's root is below /run/containerd.
   const afterwards = keepAbsent(['/run/containerd', '/var/lib/cni']);
   const service: Service = {
@@ -155,55 +156,6 @@ function compatibleCrun(place: Place): string {
   const compiled = spawnSync('gcc', ['-O2', '-o', program, `-DCRUN="${runtimePath('crun')}"`, path.join(top, 'hack/judges/crun-compat.c')], { encoding: 'utf8' });
   if (compiled.status !== 0) throw new Error(`containerd with crun needs gcc: ${compiled.stderr ?? String(compiled.error)}`);
   return program;
-}
-
-interface ContainerdFiles {
-  readonly runtime: string;
-  readonly place: Place;
-  readonly options: StartOptions;
-  readonly confDir: string;
-  readonly certsDir: string;
-  readonly socket: string;
-}
-
-function containerdConfig({ runtime: program, place: { dir }, options, confDir, certsDir, socket }: ContainerdFiles): string {
-  const { runtime, sandboxImage } = options;
-  return `version = 4
-root = '${dir}/root'
-state = '${dir}/state'
-oom_score = 0
-imports = []
-[plugins.'io.containerd.server.v1.grpc']
-  address = '${socket}'
-[plugins.'io.containerd.server.v1.ttrpc']
-  address = '${socket}.ttrpc'
-[plugins.'io.containerd.shim.v1.manager']
-  socket_dir = '${dir}/s'
-[plugins.'io.containerd.cri.v1.images'.registry]
-  config_path = '${certsDir}'
-[plugins.'io.containerd.transfer.v1.local']
-  config_path = '${certsDir}'
-[plugins.'io.containerd.cri.v1.images'.pinned_images]
-  sandbox = '${sandboxImage}'
-[plugins.'io.containerd.cri.v1.runtime']
-  # without CAP_SYS_RESOURCE the kernel refuses a lower oom_score_adj
-  restrict_oom_score_adj = true
-  netns_mounts_under_state_dir = true
-[plugins.'io.containerd.cri.v1.runtime'.cni]
-  bin_dirs = ['${cniBinDir()}']
-  conf_dir = '${confDir}'
-[plugins.'io.containerd.cri.v1.runtime'.containerd]
-  default_runtime_name = '${runtime}'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.${runtime}]
-  runtime_type = 'io.containerd.runc.v2'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.${runtime}.options]
-  BinaryName = '${program}'
-  SystemdCgroup = false
-[plugins.'io.containerd.nri.v1.nri']
-  disable = true
-[plugins.'io.containerd.internal.v1.opt']
-  path = '${dir}/opt'
-`;
 }
 
 /** A server that runs already: it keeps everything it had. */
