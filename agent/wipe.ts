@@ -1,11 +1,12 @@
 /** `nodelet wipe`, the agent's half: directories and volumes of its pods, their logs, their control groups. After the CRI's half, which ends the containers. */
-import { readdir, readlink, rm, rmdir } from 'node:fs/promises';
+import { readlink, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCgroups } from '#host/cgroup.ts';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { type Ctx, detached } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { explain, Fault } from '#host/fault.ts';
+import { namesIn } from '#host/names-in.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import { PodCgroups } from './cgroup/manager.ts';
 import type { CgroupDriver } from './cgroup/names.ts';
@@ -63,14 +64,5 @@ async function removeDeadLinks(dir: string, podLogsRoot: string): Promise<void> 
     if (!target.startsWith(`${podLogsRoot}/`)) continue;
     const [pod = ''] = target.slice(podLogsRoot.length + 1).split('/');
     if (!(await namesIn(podLogsRoot)).includes(pod)) await rm(link, { force: true });
-  }
-}
-
-async function namesIn(dir: string): Promise<string[]> {
-  try {
-    return await readdir(dir);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
   }
 }

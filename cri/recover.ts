@@ -6,6 +6,7 @@ import { readdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
+import { namesIn } from '#host/names-in.ts';
 import { unpinNamespaces } from '#host/namespaces.ts';
 import { isAlive } from '#host/process.ts';
 import { removeTree } from '#host/remove-tree.ts';
@@ -95,12 +96,5 @@ async function isStanding(record: SandboxRecord): Promise<boolean> {
 
 /** Pins that no record speaks of. */
 async function unpinOrphans(deps: RecoverDeps): Promise<void> {
-  let ids: string[];
-  try {
-    ids = await readdir(join(deps.paths.stateDir, 'ns'));
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return;
-    throw error;
-  }
-  for (const id of ids) if (deps.sandboxes.find(id) === undefined) unpinNamespaces(deps.paths.namespacesDir(asSandboxId(id)));
+  for (const id of await namesIn(join(deps.paths.stateDir, 'ns'))) if (deps.sandboxes.find(id) === undefined) unpinNamespaces(deps.paths.namespacesDir(asSandboxId(id)));
 }

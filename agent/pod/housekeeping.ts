@@ -1,10 +1,11 @@
 /** Finds what belongs to no pod any more, and makes it go: runtime pods, directories, cgroups, logs; and dead containers of living pods. */
-import { access, readdir, rm, unlink } from 'node:fs/promises';
+import { access, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { explain } from '#host/fault.ts';
+import { namesIn } from '#host/names-in.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import type { RuntimePod } from '../cri/observed.ts';
 import type { Runtime } from '../cri/runtime.ts';
@@ -114,14 +115,5 @@ async function removeDanglingLinks(dir: string): Promise<void> {
     const link = join(dir, name);
     const dangles = name.endsWith('.log') && (await access(link).then(() => false, (error: unknown) => isErrno(error, 'ENOENT')));
     if (dangles) await unlink(link).catch(() => undefined); // somebody else was faster
-  }
-}
-
-async function namesIn(dir: string): Promise<string[]> {
-  try {
-    return await readdir(dir);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
   }
 }
