@@ -53,8 +53,6 @@ async function undo(ctx: Ctx, deps: TeardownDeps, record: ContainerRecord, resou
     case 'rootfs':
       await removeTree(join(resource.dir, 'images'));
       return deps.removeRootfs(ctx, resource.dir);
-    case 'directory':
-      return removeTree(resource.path);
     case 'mount':
     case 'namespaces':
     case 'network':

@@ -7,7 +7,6 @@ import { withTimeout } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
 import { unmount } from '#host/mount.ts';
 import { unpinNamespaces } from '#host/namespaces.ts';
-import { removeTree } from '#host/remove-tree.ts';
 import type { SandboxId } from '../state/ids.ts';
 import type { OwnedResource } from '../state/owned-resource.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
@@ -46,8 +45,6 @@ async function undo(ctx: Ctx, deps: TeardownDeps, record: SandboxRecord, resourc
       return unpinNamespaces(resource.dir);
     case 'mount':
       return unmount(resource.target, { lazy: true });
-    case 'directory':
-      return removeTree(resource.path);
     case 'rootfs':
     case 'cgroup':
       throw new Fault('internal', `a sandbox does not own a ${resource.kind}`);

@@ -1,5 +1,5 @@
 /** Between grpc-js and a verb: makes the call's Ctx, logs the call once, turns a failure into a gRPC status. */
-import type { Deadline, handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
+import type { Deadline, handleUnaryCall } from '@grpc/grpc-js';
 import { Metadata, status as Code } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { monotonicMs } from '#host/clock.ts';
@@ -37,31 +37,6 @@ export function unary<Request, Response>(log: Logger, rpc: string, verb: Verb<Re
         const level = code === Code.NOT_FOUND || code === Code.UNIMPLEMENTED || code === Code.CANCELLED ? 'debug' : 'warn';
         own[level]({ err: error, tookMs: Math.round(monotonicMs() - startMs) }, 'failed');
         callback({ code, details, metadata: new Metadata(), name: 'ServiceError', message: details });
-      }
-    })();
-  };
-}
-
-/** A call that the server answers with a stream; `verb` yields its messages. */
-export function streaming<Request, Response>(
-  log: Logger,
-  rpc: string,
-  verb: (ctx: Ctx, request: Request) => AsyncIterable<Response>,
-): handleServerStreamingCall<Request, Response> {
-  return (call) => {
-    const own = log.child({ rpc });
-    const ctx = callCtx(call, own);
-    void (async () => {
-      try {
-        for await (const message of verb(ctx, call.request)) {
-          if (ctx.signal.aborted) return;
-          call.write(message);
-        }
-        call.end();
-      } catch (error) {
-        if (ctx.signal.aborted) return;
-        own.warn({ err: error }, 'failed');
-        call.emit('error', grpcStatus(error));
       }
     })();
   };

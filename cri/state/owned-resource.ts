@@ -4,8 +4,6 @@
  */
 
 export type OwnedResource =
-  /** A directory of ours, with whatever is mounted below it. */
-  | { readonly kind: 'directory'; readonly path: string }
   /** Pinned namespaces, one file per kind. */
   | { readonly kind: 'namespaces'; readonly dir: string }
   /** An attachment made by CNI plugins. */
