@@ -35,15 +35,18 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
     const parts = await buildParts(own, config);
     followInits(own, parts);
     await recover(own, recoverDeps(own, parts));
-    const sweeper = new Sweeper(own, (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap((record) => record.image.layers))));
+    const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap((record) => record.image.layers))));
+    // What a plugin failed to detach stays in CNI's cache, and is tried again here. A sandbox that is being made has its attachment already.
+    const networkSweeper = new Sweeper(own, 'networks', (at) => parts.cni.gc(at, parts.sandboxes.list().filter(({ state }) => state.name !== 'not-ready').map(attachmentOf)));
     const listening = await listen(config.socket, {
       runtime: runtimeService(own.log, runtimeVerbs(parts, config, nodeletVersion)),
-      image: imageService(own.log, imageVerbs(parts, () => sweeper.soon())),
+      image: imageService(own.log, imageVerbs(parts, () => imageSweeper.soon())),
     });
     own.log.info({ socket: config.socket, runtimes: parts.runtimes.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
     return {
       stop: async () => {
-        sweeper.stop();
+        imageSweeper.stop();
+        networkSweeper.stop();
         await listening.close(stopGraceMs);
         ended.abort();
         await parts.images.close();

@@ -7,7 +7,7 @@ import { Sweeper } from './sweeper.ts';
 test('images that go one after the other are followed by one sweep, which waits for one that is under way', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
   const ends: (() => void)[] = [];
-  const sweeper = new Sweeper(quietCtx(), () => new Promise((resolve) => ends.push(resolve)));
+  const sweeper = new Sweeper(quietCtx(), 'images', () => new Promise((resolve) => ends.push(resolve)));
   sweeper.soon();
   sweeper.soon();
   t.mock.timers.tick(1000);
@@ -25,7 +25,7 @@ test('images that go one after the other are followed by one sweep, which waits 
 test('a sweep that fails is followed by the next one', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
   let sweeps = 0;
-  const sweeper = new Sweeper(quietCtx(), () => {
+  const sweeper = new Sweeper(quietCtx(), 'images', () => {
     sweeps += 1;
     return Promise.reject(new Error('disk'));
   });

@@ -1,25 +1,27 @@
-/** When layers and blobs that nobody refers to are looked for: soon after an image went, and now and then. One sweep at a time. */
+/** When rubbish of one kind is looked for: soon after something became rubbish, and now and then. One sweep at a time. */
 import type { Ctx } from '#host/ctx.ts';
 
 const everyMs = 10 * 60_000;
-/** Several images often go together. */
+/** Several things often go together. */
 const soonMs = 1000;
 
 export class Sweeper {
   readonly #ctx: Ctx;
+  readonly #what: string;
   readonly #sweep: (ctx: Ctx) => Promise<void>;
   readonly #regular: NodeJS.Timeout;
   #soon: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
 
-  /** Runs until `stop`; does not keep the process alive. */
-  constructor(ctx: Ctx, sweep: (ctx: Ctx) => Promise<void>) {
+  /** Runs until `stop`; does not keep the process alive. `what` is for the log. */
+  constructor(ctx: Ctx, what: string, sweep: (ctx: Ctx) => Promise<void>) {
     this.#ctx = ctx;
+    this.#what = what;
     this.#sweep = sweep;
     this.#regular = setInterval(() => this.#run(), everyMs).unref();
   }
 
-  /** An image was removed: its room is wanted back. */
+  /** Something became rubbish. */
   soon(): void {
     this.#soon ??= setTimeout(() => {
       this.#soon = undefined;
@@ -36,7 +38,7 @@ export class Sweeper {
   #run(): void {
     this.#running ??= this.#sweep(this.#ctx)
       .catch((error: unknown) => {
-        if (!this.#ctx.signal.aborted) this.#ctx.log.warn({ err: error }, 'sweep of images failed');
+        if (!this.#ctx.signal.aborted) this.#ctx.log.warn({ err: error, what: this.#what }, 'sweep failed');
       })
       .finally(() => (this.#running = undefined));
   }
