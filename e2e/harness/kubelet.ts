@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Cluster } from '../../hack/cluster/control-plane.ts';
+import { takeLock } from '../../hack/judges/lock.ts';
 import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../../hack/cluster/processes.ts';
 import { eventually } from './eventually.ts';
 import { keepHostAsItIs } from './keep-host.ts';
@@ -43,6 +44,7 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
   const nodeName = options.nodeName ?? `stock-${id}`;
   const own = { nodeName, dir, podsDir: path.join(dir, 'pods'), podLogsDir: path.join(dir, 'logs'), cgroupRoot: `/e2e-${id}` };
   await using undo = new AsyncDisposableStack();
+  undo.use(await takeLock('/tmp/nodelet-e2e-kubelet.lock', { onWait: (holder) => { console.error(`waiting for ${holder}, which runs a kubelet too`); } }));
   undo.defer(() => removeWithMounts(dir));
   undo.defer(() => { removeGroups(own.cgroupRoot); });
   undo.defer(await keepHostAsItIs());

@@ -8,6 +8,7 @@ import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { takeLock } from '../../hack/judges/lock.ts';
+import { ownWords } from './private.ts';
 import { findSystemProgram } from './tools.ts';
 import { shell } from './shell.ts';
 
@@ -36,11 +37,11 @@ const wellKnown = ['/run/netns', '/run/nodelet', '/var/lib/nodelet', '/var/lib/c
 const pluginRests = [/CNI-HOSTPORT-(DNAT|MASQ|SETMARK)/];
 
 /**
- * E2E_SHARED=1 is for a machine on which other people start nodes meanwhile: only what carries one of the harness's own names counts then.
- * Weaker (a leaked veth has no name of ours), so CI leaves it unset.
+ * E2E_SHARED=1 is for a machine on which other people run such tests meanwhile: nobody waits for anybody, and only what carries the name of
+ * something that this process made counts. Weaker (a leaked veth has no name of ours), so CI leaves it unset.
  */
 const isShared = process.env['E2E_SHARED'] === '1';
-const ownNames = /\be2e-(nlt|ctd|klt|cluster|[a-z0-9]{6}\b)|\b(nlt|ctd)[a-z0-9]{6}\b|\bk8s\.io\b|KUBE-/;
+const isNamedByUs = (line: string): boolean => ownWords.values().some((word) => line.includes(word));
 
 async function snapshot(options: LeakOptions = {}): Promise<Snapshot> {
   const lines = [
@@ -49,7 +50,7 @@ async function snapshot(options: LeakOptions = {}): Promise<Snapshot> {
   ];
   const ignore = [...pluginRests, ...(options.ignore ?? [])];
   const counts = new Map<string, number>();
-  const counted = lines.filter((each) => !ignore.some((pattern) => pattern.test(each)) && (!isShared || each.startsWith('process ') || ownNames.test(each)));
+  const counted = lines.filter((each) => !ignore.some((pattern) => pattern.test(each)) && (!isShared || each.startsWith('process ') || isNamedByUs(each)));
   for (const line of counted) counts.set(line, (counts.get(line) ?? 0) + 1);
   return new Set([...counts].flatMap(([line, count]) => [line, ...Array.from({ length: count - 1 }, (_, i) => `${line} (${i + 2})`)]));
 }
@@ -62,7 +63,7 @@ const leftBehind = (before: Snapshot, now: Snapshot): string[] => [...now.differ
  * When `body` throws, its error is thrown, with the leaks appended to its message.
  */
 export async function nothingLeft(body: () => Promise<void>, options: LeakOptions = {}): Promise<void> {
-  using _one = await takeLock(lockFile, { onWait: (holder) => { console.error(`waiting for ${holder}, which runs an end-to-end test too`); } });
+  using _one = isShared ? undefined : await takeLock(lockFile, { onWait: (holder) => { console.error(`waiting for ${holder}, which runs an end-to-end test too`); } });
   const before = await snapshot(options);
   let failure: Error | undefined;
   try { await body(); } catch (e) { failure = e instanceof Error ? e : new Error(String(e)); }
@@ -111,7 +112,7 @@ function processes(): string[] {
 /** By its whole command line or its cgroup. */
 function hasOwnName({ pid }: Process): boolean {
   try {
-    return ownNames.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ') + readFileSync(`/proc/${pid}/cgroup`, 'utf8'));
+    return isNamedByUs(readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ') + readFileSync(`/proc/${pid}/cgroup`, 'utf8'));
   } catch { return false; }
 }
 

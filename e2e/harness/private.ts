@@ -7,10 +7,15 @@ import path from 'node:path';
 import { findSystemProgram } from './tools.ts';
 import { shell } from './shell.ts';
 
+/** The random word of each private folder of this process: whatever is made for it carries the word in its name. */
+export const ownWords = new Set<string>();
+
 /** A folder below /tmp that every user may pass through (user namespaces need that); short, because sockets in it may have 107 bytes. */
 export async function privateDir(prefix: string): Promise<{ readonly dir: string; readonly id: string; remove(): Promise<void> }> {
   const dir = await mkdtemp(`/tmp/${prefix}-`);
-  const id = dir.slice(`/tmp/${prefix}-`.length).toLowerCase();
+  const word = dir.slice(`/tmp/${prefix}-`.length);
+  const id = word.toLowerCase();
+  for (const each of [word, id]) ownWords.add(each);
   await shell('/bin/chmod', ['711', dir]);
   return { dir, id, remove: () => removeWithMounts(dir) };
 }
