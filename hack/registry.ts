@@ -2,12 +2,13 @@
  * A read-only image registry (distribution v2 API) over OCI layouts that hack/images wrote, under the images' original names: the host part is dropped,
  * so one registry stands in for all of them by certs.d/HOST/hosts.toml files. It can ask for credentials, and it can misbehave on request.
  */
-import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { randomBytes } from 'node:crypto';
+import { sendBlob, sendError, sendHugeManifest, sendJson, type Bytes, type Misbehaviour } from './registry-answer.ts';
 import { blobPath, readLayout, type Descriptor, type NamedImage } from './images/layout.ts';
 
 export interface RegistryOptions {
@@ -17,19 +18,9 @@ export interface RegistryOptions {
   readonly port?: number;
   /** `basic` asks every request for user and password; `token` sends clients to /token for a bearer token first, which takes user and password if they are set. */
   readonly auth?: { readonly kind: 'basic' | 'token'; readonly username?: string; readonly password?: string };
+  /** What one connection gets at most, as through a wide network that is far away. */
+  readonly bytesPerSecond?: number;
 }
-
-export type Misbehaviour =
-  /** Half of the body, then silence on an open connection. */
-  | 'stall'
-  /** Half of the body, then the connection breaks. */
-  | 'truncate'
-  /** The right length, but other bytes. */
-  | 'wrong-digest'
-  /** 429 with Retry-After: 1. */
-  | 'too-many-requests'
-  /** 503. */
-  | 'unavailable';
 
 export interface Trouble {
   readonly behave: Misbehaviour;
@@ -40,7 +31,15 @@ export interface Trouble {
   readonly times?: number;
 }
 
-export interface RequestRecord { readonly method: string; readonly path: string; readonly range: string | undefined; readonly status: number }
+export interface RequestRecord {
+  readonly method: string;
+  /** As the client asked it: the `Host` header. */
+  readonly host: string;
+  readonly path: string;
+  readonly range: string | undefined;
+  readonly hasCredentials: boolean;
+  readonly status: number;
+}
 
 export interface Registry extends AsyncDisposable {
   /** HOST:PORT. */
@@ -55,9 +54,6 @@ export interface Registry extends AsyncDisposable {
 }
 
 interface Wanted { readonly repository: string; readonly kind: 'manifests' | 'blobs' | 'tags'; readonly name: string }
-interface Found { readonly file: string; readonly digest: string; readonly mediaType: string }
-
-const acceptsRange = /^bytes=(\d+)-(\d*)$/;
 
 export async function startRegistry(options: RegistryOptions): Promise<Registry> {
   const { layouts, host = '127.0.0.1', port = 0 } = options;
@@ -73,8 +69,9 @@ export async function startRegistry(options: RegistryOptions): Promise<Registry>
     return met.trouble.behave;
   };
   const server = createServer((request, response) => {
-    response.on('close', () => { requests.push({ method: request.method ?? '', path: request.url ?? '', range: request.headers.range, status: response.statusCode }); });
-    if (isAllowed(request, response, options.auth, token)) answer(request, response, content, meets);
+    const { method = '', url = '', headers: { host: asked = '', range, authorization } } = request;
+    response.on('close', () => { requests.push({ method, host: asked, path: url, range, hasCredentials: authorization !== undefined, status: response.statusCode }); });
+    if (url.startsWith(signedPrefix) || isAllowed(request, response, options.auth, token)) answer(request, response, { content, meets, bytesPerSecond: options.bytesPerSecond });
   });
   await new Promise<void>((resolve, reject) => { server.once('error', reject).listen(port, host, resolve); });
   const address = `${host}:${(server.address() as AddressInfo).port}`;
@@ -128,7 +125,7 @@ class Content {
     return [...this.#tags.keys()].filter((each) => each.startsWith(`${repository}:`)).map((each) => each.slice(repository.length + 1)).sort();
   }
 
-  find({ repository, kind, name }: Wanted): Found | undefined {
+  find({ repository, kind, name }: Wanted): Bytes | undefined {
     const digest = kind === 'manifests' && !name.startsWith('sha256:') ? this.#tags.get(`${repository}:${name}`)?.digest : name;
     if (digest === undefined || !/^sha256:[0-9a-f]{64}$/.test(digest)) return undefined;
     const file = this.#file(digest);
@@ -156,55 +153,35 @@ function isAllowed(request: IncomingMessage, response: ServerResponse, auth: Reg
   return false;
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, content: Content, meets: (wanted: Wanted) => Misbehaviour | undefined): void {
-  const { pathname } = new URL(request.url ?? '/', 'http://registry');
+interface Place {
+  readonly content: Content;
+  readonly meets: (wanted: Wanted) => Misbehaviour | undefined;
+  readonly bytesPerSecond: number | undefined;
+}
+
+/** Where `redirect` sends clients: the same content without asking who they are, as an object store does with a signed URL, and it refuses who says it. */
+const signedPrefix = '/signed';
+
+function answer(request: IncomingMessage, response: ServerResponse, { content, meets, bytesPerSecond }: Place): void {
+  const url = new URL(request.url ?? '/', `http://${request.headers.host ?? 'registry'}`);
+  const isSigned = url.pathname.startsWith(signedPrefix);
+  const pathname = isSigned ? url.pathname.slice(signedPrefix.length) : url.pathname;
   if (request.method !== 'GET' && request.method !== 'HEAD') { sendError(response, 405, 'UNSUPPORTED', 'this registry is read-only'); return; }
+  if (isSigned && request.headers.authorization !== undefined) { sendError(response, 400, 'DENIED', 'two ways to say who you are'); return; }
   if (pathname === '/v2/' || pathname === '/v2') { sendJson(response, 200, {}); return; }
   const [, repository, kind, name] = /^\/v2\/(.+)\/(manifests|blobs|tags)\/([^/]+)$/.exec(pathname) ?? [];
   if (repository === undefined || name === undefined || (kind !== 'manifests' && kind !== 'blobs' && kind !== 'tags')) { sendError(response, 404, 'NOT_FOUND', pathname); return; }
   if (kind === 'tags') { sendJson(response, 200, { name: repository, tags: content.tags(repository) }); return; }
   const wanted = { repository, kind, name } as const;
-  const behave = meets(wanted);
+  const behave = isSigned ? undefined : meets(wanted);
   if (behave === 'too-many-requests') { sendError(response, 429, 'TOOMANYREQUESTS', 'too many requests', { 'retry-after': '1' }); return; }
   if (behave === 'unavailable') { sendError(response, 503, 'UNAVAILABLE', 'try later'); return; }
+  if (behave === 'redirect-loop') { response.writeHead(307, { location: url.href }).end(); return; }
+  if (behave === 'redirect') { response.writeHead(307, { location: `http://localhost:${url.port}${signedPrefix}${pathname}?expires=1` }).end(); return; }
+  if (behave === 'huge-manifest') { sendHugeManifest(response); return; }
   const found = content.find(wanted);
   if (found === undefined) { sendError(response, 404, kind === 'manifests' ? 'MANIFEST_UNKNOWN' : 'BLOB_UNKNOWN', `${repository} has no ${name}`); return; }
-  sendFile(request, response, found, behave);
-}
-
-function sendFile(request: IncomingMessage, response: ServerResponse, found: Found, behave: Misbehaviour | undefined): void {
-  const { size } = statSync(found.file);
-  const range = acceptsRange.exec(request.headers.range ?? '');
-  const start = range === null ? 0 : Number(range[1]);
-  const end = Math.min(size - 1, range === null || range[2] === '' ? size - 1 : Number(range[2]));
-  if (range !== null && start > end) { sendError(response, 416, 'RANGE_INVALID', request.headers.range ?? ''); return; }
-  response.writeHead(range === null ? 200 : 206, {
-    'content-type': found.mediaType, 'docker-content-digest': found.digest, 'accept-ranges': 'bytes', 'content-length': end - start + 1,
-    ...(range === null ? {} : { 'content-range': `bytes ${start}-${end}/${size}` }),
-  });
-  if (request.method === 'HEAD' || size === 0) { response.end(); return; }
-  if (behave === 'wrong-digest') { response.end(spoiled(found.file, start, end)); return; }
-  const half = behave === 'stall' || behave === 'truncate' ? start + Math.floor((end - start) / 2) : end;
-  const stream = createReadStream(found.file, { start, end: half });
-  stream.on('error', () => { response.destroy(); });
-  response.on('close', () => { stream.destroy(); });
-  stream.pipe(response, { end: behave === undefined });
-  if (behave === 'truncate') stream.on('end', () => { setTimeout(() => { response.destroy(); }, 50); }); // what was written should arrive
-}
-
-/** The same length with every byte inverted. */
-function spoiled(file: string, start: number, end: number): Buffer {
-  const data = readFileSync(file).subarray(start, end + 1);
-  return data.map((byte) => byte ^ 0xff) as Buffer;
-}
-
-function sendJson(response: ServerResponse, status: number, body: object, headers: Readonly<Record<string, string>> = {}): void {
-  const text = JSON.stringify(body);
-  response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...headers }).end(text);
-}
-
-function sendError(response: ServerResponse, status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}): void {
-  sendJson(response, status, { errors: [{ code, message }] }, headers);
+  sendBlob(request, response, found, { behave, bytesPerSecond: kind === 'blobs' ? bytesPerSecond : undefined });
 }
 
 /** node hack/registry.ts [--layout DIR]… [--listen HOST:PORT] [--hosts CERTS_DIR]: serves until it is interrupted. */

@@ -50,7 +50,7 @@ function run({ path: program, args, stdin, env, cwd }: Program): Promise<string>
 }
 
 export async function measureFloor(results: Results, options: FloorOptions): Promise<void> {
-  const place = await makePlace('nlb');
+  const place = await makePlace('nlb', { onTmpfs: false });
   try {
     const rootfs = path.join(place.dir, 'rootfs');
     await unpackFirstLayer(options, rootfs);

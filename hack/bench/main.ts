@@ -9,7 +9,7 @@ import { measureIdle, measureLife, measureMany, measurePull, pull, Results, type
 import { markdownTable, textTable } from './numbers.ts';
 import { cgroupHierarchies } from './place.ts';
 import { type Options, parseOptions, usage } from './options.ts';
-import { type Registry, serveLayouts } from './registry.ts';
+import { type Registry, startRegistry } from '../registry.ts';
 import { attach, runtimePath, type Server, startContainerd, startNodelet } from './servers.ts';
 
 const say = (line: string): void => console.error(line);
@@ -25,8 +25,8 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 
 /** How to start each server that we start ourselves. */
-function starters(options: Options, registry: Registry): (() => Promise<Server>)[] {
-  const start = { runtime: options.runtime, registry, ipMasq: options.ipMasq, sandboxImage: pause };
+function starters(options: Options, registry: Registry, onTmpfs = false): (() => Promise<Server>)[] {
+  const start = { runtime: options.runtime, registry, ipMasq: options.ipMasq, sandboxImage: pause, onTmpfs };
   return [...(options.nodelet ? [() => startNodelet(start)] : []), ...(options.containerd ? [() => startContainerd(start)] : [])];
 }
 
@@ -62,10 +62,19 @@ function print(options: Options, results: Results, servers: readonly Server[], n
   else writeFileSync(options.json, text);
 }
 
+/** From this machine, and as if from far away. */
+async function measurePulls(options: Options, results: Results, layout: string): Promise<void> {
+  for (const [forms, far] of [[['gzip', 'zstd'], undefined], [['gzip'], 20]] as const) {
+    await using registry = await startRegistry({ layouts: [layout], ...(far === undefined ? {} : { bytesPerSecond: far * 1_000_000 }) });
+    const pulls = forms.map((form) => ({ reference: `registry.k8s.io/bench/big:${form}`, note: far === undefined ? '' : `, ${far} MB/s per connection` }));
+    await measurePull({ results, signal: aborted.signal, say }, { pulls, repeats: options.repeats, fresh: starters(options, registry, true) });
+  }
+}
+
 async function bench(options: Options): Promise<void> {
   if (process.getuid?.() !== 0) throw new Error('the benchmark starts containers: run it as root');
   const quick = await buildLayout('quick', say);
-  const registry = await serveLayouts([quick, ...(options.only.includes('pull') ? [await buildLayout('bench', say)] : [])]);
+  const registry = await startRegistry({ layouts: [quick] });
   const servers: Server[] = [];
   const results = new Results();
   const image = options.image ?? busybox;
@@ -76,9 +85,7 @@ async function bench(options: Options): Promise<void> {
     });
     for (const server of servers) await pull(server, image);
     if (servers.length > 0) await measure(options, { servers, results, signal: aborted.signal, say, image, hostNetwork: options.hostNetwork, seccomp: options.seccomp });
-    if (options.only.includes('pull')) {
-      await measurePull({ results, signal: aborted.signal, say }, { images: ['gzip', 'zstd'].map((form) => `registry.k8s.io/bench/big:${form}`), repeats: options.repeats, fresh: starters(options, registry) });
-    }
+    if (options.only.includes('pull')) await measurePulls(options, results, await buildLayout('bench', say));
     if (options.floor && options.runtime === 'crun' && cgroupHierarchies().includes('/sys/fs/cgroup/unified')) {
       say('floor: left out, for crun refuses this machine with both cgroup versions (the servers run where version 2 is not seen)');
     } else if (options.floor) {
@@ -92,7 +99,7 @@ async function bench(options: Options): Promise<void> {
     throw error;
   } finally {
     for (const server of servers.toReversed()) await server.close().catch((error: unknown) => { say(`clean-up of ${server.name}: ${String(error)}`); process.exitCode = 1; });
-    await registry.close();
+    await registry[Symbol.asyncDispose]();
   }
 }
 

@@ -160,7 +160,7 @@ export function measureIdle({ servers, results }: Bench): void {
 }
 
 export interface PullOptions {
-  readonly images: readonly string[];
+  readonly pulls: readonly { readonly reference: string; readonly note: string }[];
   readonly repeats: number;
   /** Each starts a server that has never seen an image. */
   readonly fresh: readonly (() => Promise<Server>)[];
@@ -169,13 +169,13 @@ export interface PullOptions {
 /** Each pull into a server made for it: a removed image may leave layers and blobs behind for a while, and a second pull would find them. */
 export async function measurePull(bench: Pick<Bench, 'results' | 'signal' | 'say'>, options: PullOptions): Promise<void> {
   for (let round = 0; round < options.repeats; round += 1) {
-    for (const reference of options.images) {
+    for (const { reference, note } of options.pulls) {
       for (let i = 0; i < options.fresh.length; i += 1) {
         bench.signal.throwIfAborted();
         const server = await options.fresh[(i + round) % options.fresh.length]?.();
         if (server === undefined) continue;
         try {
-          await naming(server, () => bench.results.time(`pull ${reference}`, server.name, () => pull(server, reference)));
+          await naming(server, () => bench.results.time(`pull ${reference}${note}`, server.name, () => pull(server, reference)));
         } finally {
           await server.close();
         }

@@ -18,8 +18,9 @@ export interface Place {
 let places = 0;
 
 /** Bridges nlb*, subnets in 10.200.0.0/13 that no interface of this machine is in. */
-export async function makePlace(prefix: string): Promise<Place> {
+export async function makePlace(prefix: string, { onTmpfs }: { readonly onTmpfs: boolean }): Promise<Place> {
   const dir = await mkdtemp(`/tmp/${prefix}-`);
+  if (onTmpfs) spawnSync('mount', ['-t', 'tmpfs', 'tmpfs', dir]);
   await chmod(dir, 0o711);
   const used = new Set(Object.values(networkInterfaces()).flat().map((each) => each?.address.split('.').slice(0, 2).join('.')));
   const second = Array.from({ length: 8 }, (_, i) => 200 + ((i + places) % 8)).find((each) => !used.has(`10.${each}`));
@@ -38,7 +39,7 @@ export function conflist(place: Place, ipMasq: boolean): string {
 
 /** Mounts below the folder, the folder, the bridge, the cgroups. Absent is success. */
 export async function removePlace(place: Place): Promise<void> {
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((point) => point.startsWith(`${place.dir}/`));
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((point) => point === place.dir || point.startsWith(`${place.dir}/`));
   for (const point of mounts.toReversed()) spawnSync('umount', ['--lazy', point]);
   await rm(place.dir, { recursive: true, force: true });
   if (readFileSync('/proc/self/net/dev', 'utf8').includes(`${place.bridge}:`)) spawnSync('ip', ['link', 'delete', place.bridge], { env: { PATH: '/usr/sbin:/sbin:/usr/bin:/bin' } });

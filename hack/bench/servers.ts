@@ -9,7 +9,7 @@ import { containerdConfig } from '../judges/containerd-config.ts';
 import { findJudge, judgesDir } from '../judges/pins.ts';
 import { cgroupHierarchies, conflist, keepAbsent, makePlace, removePlace, type Place } from './place.ts';
 import { call, Life } from './pod.ts';
-import type { Registry } from './registry.ts';
+import type { Registry } from '../registry.ts';
 
 export interface Server {
   readonly name: string;
@@ -29,6 +29,8 @@ export interface StartOptions {
   readonly registry: Registry;
   readonly ipMasq: boolean;
   readonly sandboxImage: string;
+  /** For pulls: ext4 does not reuse inodes freed in the last minute, which distorts repeated ones. */
+  readonly onTmpfs: boolean;
 }
 
 const top = path.resolve(import.meta.dirname, '../..');
@@ -111,7 +113,7 @@ export async function startNodelet(options: StartOptions): Promise<Server> {
   const node = path.join(top, 'node_modules/.bin/node');
   const bundle = path.join(top, 'dist/nodelet.js');
   if (!existsSync(bundle)) throw new Error('dist/nodelet.js is missing; make it with: npm run build');
-  const place = await makePlace('nlb');
+  const place = await makePlace('nlb', options);
   const { confDir, certsDir } = await furnish(place, options);
   const socket = path.join(place.dir, 'cri.sock');
   const cri = {
@@ -136,7 +138,7 @@ export async function startNodelet(options: StartOptions): Promise<Server> {
 export async function startContainerd(options: StartOptions): Promise<Server> {
   const program = findJudge('containerd');
   if (program === undefined) throw new Error('containerd is not built; build it with: npm run judges -- cri');
-  const place = await makePlace('nlb');
+  const place = await makePlace('nlb', options);
   const { confDir, certsDir } = await furnish(place, options);
   const socket = path.join(place.dir, 'containerd.sock');
   const runtime = options.runtime === 'crun' ? compatibleCrun(place) : runtimePath(options.runtime);
@@ -164,7 +166,7 @@ export async function attach(name: string, socket: string): Promise<Server> {
   const client = connectCri(socket);
   const life = new Life(client, '');
   const { runtimeVersion } = await call<VersionResponse>((done) => client.runtime.version({ version: 'v1' }, done));
-  const place = await makePlace('nlb');
+  const place = await makePlace('nlb', { onTmpfs: false });
   const close = async (): Promise<void> => {
     await life.removeAll();
     client.close();
