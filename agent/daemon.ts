@@ -13,7 +13,6 @@ import { Images } from './image/ensure.ts';
 import { ApiEventRecorder, LogEventRecorder } from './kube/events.ts';
 import { ApiObjectSource, type ObjectKind, type ObjectSource } from './kube/object-cache.ts';
 import { isStaticPod, podKey, podNamespace, podUid } from './kube/pod-facts.ts';
-import { wholeFrom } from './kube/quantity.ts';
 import { ApiTokenSource } from './kube/token-requests.ts';
 import type { Pod, PodStatus } from './kube/types.ts';
 import { keepLogsSmall } from './logs/rotate.ts';
@@ -84,7 +83,7 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{
     network.run(ctx, runtime, () => workers.wakeAll()),
     every(ctx, factsEveryMs, () => node.refresh(ctx)),
     keepLogsSmall(ctx, {
-      maxBytes: Number(wholeFrom(config.containerLogMaxSize) ?? 0n),
+      maxBytes: config.containerLogMaxSizeBytes,
       maxFiles: config.containerLogMaxFiles,
       running: (context) => runningLogs(context, runtime, pleg),
       reopen: (context, id) => runtime.reopenLog(context, id),

@@ -1,98 +1,41 @@
-/** The `cri:` part of the configuration file: its shape, its defaults, and a check that names the offending key. */
-import { Fault } from '#host/fault.ts';
+/** The `cri:` part of the configuration. A new key is one line in this table; its type, its check and the default file follow from it. */
+import { type ConfigOf, key, live, optional, type Problem, section } from '#host/config/key.ts';
+import { absolutePath, listOf, oneOf, record, required, text } from '#host/config/readers.ts';
 
-export interface RuntimeHandlerConfig {
-  readonly name: string;
-  /** A program with runc's command line. */
-  readonly path: string;
-}
+export const criKeys = {
+  rootDir: key(absolutePath, '/var/lib/nodelet', 'survives a reboot: images, layers, records'),
+  stateDir: key(absolutePath, '/run/nodelet', 'does not: sockets, namespaces; at most 27 characters'),
+  socket: key(absolutePath, '/run/nodelet/cri.sock', 'where the CRI is served (default: cri.sock in stateDir)'),
+  certsDir: key(absolutePath, '/etc/nodelet/certs.d', 'HOST/hosts.toml: mirrors and certificates per registry, in containerd\'s format; read at each pull'),
+  cgroupDriver: key(oneOf('cgroupfs', 'systemd'), 'cgroupfs', 'cgroupfs or systemd'),
+  runtimes: live(key(
+    listOf(record({
+      name: required(text, 'the handler that a RuntimeClass names'),
+      path: required(absolutePath, 'a program with runc\'s command line'),
+    }), 'a list like [{name: runc, path: /usr/sbin/runc}]'), [],
+    'empty: crun and runc where they work, crun first. Else: [{name: runc, path: /usr/sbin/runc}]')),
+  defaultRuntime: live(optional(text, 'crun', 'the handler of pods without a RuntimeClass (default: the first that works)')),
+  conmon: key(text, 'conmon', 'a name on PATH or a path'),
+  podInit: key(text, 'catatonit', 'the init of pods that share their process namespace; pauses with -P, as catatonit does'),
+  cni: section('', {
+    confDir: live(key(absolutePath, '/etc/cni/net.d', 'the first valid file in it is the network of pods')),
+    binDirs: live(key(listOf(absolutePath), ['/opt/cni/bin', '/usr/lib/cni'], 'where plugins are searched, in this order')),
+    podCidrs: key(listOf(text), [], 'a bridge for these while confDir is empty. In a cluster the agent learns them; standalone: 10.86.0.0/24'),
+    bridge: key(text, 'nodelet0', 'that bridge\'s name'),
+  }),
+} as const;
 
-export interface CriConfig {
-  readonly rootDir: string;
-  readonly stateDir: string;
-  readonly socket: string;
-  readonly certsDir: string;
-  readonly cgroupDriver: 'cgroupfs' | 'systemd';
-  /** Empty: the runtimes that are installed and work here, crun before runc. */
-  readonly runtimes: readonly RuntimeHandlerConfig[];
-  /** The handler for an empty name; undefined: the first that works. */
-  readonly defaultRuntime: string | undefined;
-  readonly conmon: string;
-  /** The init of pods that share one pid namespace; needs `-P` (pause) like catatonit's. */
-  readonly podInit: string;
-  readonly cni: {
-    readonly confDir: string;
-    readonly binDirs: readonly string[];
-    /** A bridge network for these is used while confDir is empty; without them the network is not ready until confDir has one. */
-    readonly podCidrs: readonly string[];
-    /** Name of that bridge interface. */
-    readonly bridge: string;
-  };
-}
+export type CriConfig = ConfigOf<typeof criKeys>;
 
-export const defaultCriConfig: CriConfig = {
-  rootDir: '/var/lib/nodelet',
-  stateDir: '/run/nodelet',
-  socket: '/run/nodelet/cri.sock',
-  certsDir: '/etc/nodelet/certs.d',
-  cgroupDriver: 'cgroupfs',
-  runtimes: [],
-  defaultRuntime: undefined,
-  conmon: 'conmon',
-  podInit: 'catatonit',
-  cni: { confDir: '/etc/cni/net.d', binDirs: ['/opt/cni/bin', '/usr/lib/cni'], podCidrs: [], bridge: 'nodelet0' },
-};
-
-type Check = (value: unknown, key: string) => unknown;
-const reject = (key: string, wanted: string, value: unknown): never => {
-  throw new Fault('invalid', `${key}: must be ${wanted}, not ${JSON.stringify(value)}`);
-};
-const text: Check = (value, key) => (typeof value === 'string' && value !== '' ? value : reject(key, 'a text', value));
-const absolute: Check = (value, key) => (typeof value === 'string' && value.startsWith('/') ? value : reject(key, 'an absolute path', value));
-const oneOf = (...words: string[]): Check => (value, key) => (words.includes(String(value)) ? value : reject(key, words.join(' or '), value));
-const listOf = (item: Check): Check => (value, key) =>
-  Array.isArray(value) ? value.map((entry, i) => item(entry, `${key}[${i}]`)) : reject(key, 'a list', value);
-const object = (shape: Readonly<Record<string, Check>>, required: readonly string[] = []): Check => (value, key) => {
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) return reject(key, 'a mapping', value);
-  const result: Record<string, unknown> = {};
-  for (const [name, entry] of Object.entries(value)) {
-    const check = shape[name];
-    if (check === undefined) throw new Fault('invalid', `${key}.${name}: unknown key; known are ${Object.keys(shape).join(', ')}`);
-    result[name] = check(entry, `${key}.${name}`);
+/** What no single key can tell. Places begin below `cri`. */
+export function criProblems({ runtimes, defaultRuntime, stateDir }: CriConfig): Problem[] {
+  const problems: Problem[] = [];
+  if (defaultRuntime !== undefined && runtimes.length > 0 && !runtimes.some(({ name }) => name === defaultRuntime)) {
+    problems.push({ place: ['defaultRuntime'], message: `${JSON.stringify(defaultRuntime)} is not among cri.runtimes, which has ${runtimes.map(({ name }) => name).join(', ')}` });
   }
-  for (const name of required) if (result[name] === undefined) throw new Fault('invalid', `${key}.${name}: is missing`);
-  return result;
-};
-
-const criShape: Readonly<Record<string, Check>> = {
-  rootDir: absolute,
-  stateDir: absolute,
-  socket: absolute,
-  certsDir: absolute,
-  cgroupDriver: oneOf('cgroupfs', 'systemd'),
-  runtimes: listOf(object({ name: text, path: absolute }, ['name', 'path'])),
-  defaultRuntime: text,
-  conmon: text,
-  podInit: text,
-  cni: object({ confDir: absolute, binDirs: listOf(absolute), podCidrs: listOf(text), bridge: text }),
-};
-
-/**
- * `raw` is the parsed `cri:` mapping (undefined: all defaults). Unknown keys and wrong types are Fault invalid: `FILE: cri.KEY: what is wrong`.
- */
-export function parseCriConfig(raw: unknown, file: string): CriConfig {
-  if (raw === undefined || raw === null) return defaultCriConfig;
-  try {
-    const given = object(criShape)(raw, 'cri') as Partial<Omit<CriConfig, 'cni'>> & { cni?: Partial<CriConfig['cni']> };
-    const config = { ...defaultCriConfig, ...given, cni: { ...defaultCriConfig.cni, ...given.cni } };
-    if (config.defaultRuntime !== undefined && config.runtimes.length > 0 && !config.runtimes.some(({ name }) => name === config.defaultRuntime)) {
-      throw new Fault('invalid', `cri.defaultRuntime: ${JSON.stringify(config.defaultRuntime)} is not among cri.runtimes`);
-    }
-    // conmon's attach socket is <stateDir>/conmon/<64 hex>/attach, and a unix socket's path ends at 107 bytes.
-    if (`${config.stateDir}/conmon`.length > 107 - 73) throw new Fault('invalid', `cri.stateDir: must be at most 27 characters long, for it holds unix sockets`);
-    return config;
-  } catch (error) {
-    if (error instanceof Fault) throw new Fault(error.kind, `${file}: ${error.message}`);
-    throw error;
-  }
+  const twice = runtimes.findIndex(({ name }, index) => runtimes.findIndex((other) => other.name === name) !== index);
+  if (twice >= 0) problems.push({ place: ['runtimes', twice, 'name'], message: `${JSON.stringify(runtimes[twice]?.name)} is there twice` });
+  // conmon's attach socket is <stateDir>/conmon/<64 hex>/attach, and a unix socket's path ends at 107 bytes.
+  if (`${stateDir}/conmon`.length > 107 - 73) problems.push({ place: ['stateDir'], message: 'must be at most 27 characters long, for it holds unix sockets' });
+  return problems;
 }

@@ -9,7 +9,7 @@ import type { Ctx } from '#host/ctx.ts';
 import { findProgram } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import { warmThreadPool } from '#host/namespaces.ts';
-import { type CriConfig, defaultCriConfig } from './config.ts';
+import { type CriConfig, criKeys } from './config.ts';
 import type { CreateDeps } from './container/create.ts';
 import { type Exits, watchExits } from './container/exit.ts';
 import type { RemoveDeps as RemoveContainerDeps } from './container/remove.ts';
@@ -140,7 +140,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
 
 /** A second nodelet on one machine, which needs a bridge of its own, must not take the first one's chain away. */
 export const masqueradeChainOf = (config: CriConfig): { chain: string } | undefined =>
-  config.cni.bridge === defaultCriConfig.cni.bridge ? undefined : { chain: `NODELET-MASQ-${config.cni.bridge}`.slice(0, 28) };
+  config.cni.bridge === criKeys.cni.keys.bridge.byDefault ? undefined : { chain: `NODELET-MASQ-${config.cni.bridge}`.slice(0, 28) };
 
 const chainOption = (config: CriConfig): { masquerade?: { chain: string } } => {
   const masquerade = masqueradeChainOf(config);

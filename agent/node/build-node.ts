@@ -7,7 +7,7 @@ import type { HostInfo } from './host-info.ts';
 export interface NodeSettings {
   readonly nodeName: string;
   readonly nodeLabels: Readonly<Record<string, string>>;
-  readonly registerWithTaints: readonly { readonly key: string; readonly value?: string; readonly effect: string }[];
+  readonly registerWithTaints: readonly { readonly key: string; readonly value?: string | undefined; readonly effect: string }[];
   readonly providerID: string | undefined;
   readonly nodeIP: string | undefined;
   readonly maxPods: number;
@@ -35,7 +35,7 @@ const namesPerImage = 5;
 /** For the first registration; afterwards only labels and annotations may be changed, by NodeRestriction. */
 export function buildNode(settings: NodeSettings, host: HostInfo, status: NodeStatus): Node {
   const platform = { 'kubernetes.io/os': 'linux', 'kubernetes.io/arch': host.architecture };
-  const taints = settings.registerWithTaints.map((taint): Taint => ({ ...taint }));
+  const taints = settings.registerWithTaints.map(({ key, value, effect }): Taint => ({ key, effect, ...(value !== undefined && { value }) }));
   return {
     apiVersion: 'v1',
     kind: 'Node',

@@ -1,8 +1,13 @@
 /** pino, set up once per process; everywhere else `ctx.log`. */
 import { pino, type DestinationStream, type Logger } from 'pino';
 import type { Ctx } from './ctx.ts';
+import { prettyLine } from './log-pretty.ts';
 
-export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+export type LogLevel = (typeof logLevels)[number];
+/** Parts of the program whose level can be set apart. */
+export type LogPart = 'cri' | 'agent';
+type PartLevels = { readonly [Part in LogPart]?: LogLevel | undefined };
 
 /** Keeps causes and both halves of a SuppressedError, which pino's own serializer drops. */
 export function describeError(error: unknown, depth = 0): unknown {
@@ -18,8 +23,9 @@ export function describeError(error: unknown, depth = 0): unknown {
   return fields;
 }
 
-/** Lines of JSON on stderr, or on `destination`. Secrets are redacted here, once, whatever logs them. */
-export function createLog(options: { level: LogLevel; destination?: DestinationStream }): Logger {
+/** Lines of JSON on stderr (or text for people), or on `destination`. Secrets are redacted here, once, whatever logs them. */
+export function createLog(options: { level: LogLevel; format?: 'json' | 'pretty'; destination?: DestinationStream }): Logger {
+  const stderr = options.destination ?? pino.destination({ fd: 2, sync: true });
   return pino(
     {
       level: options.level,
@@ -29,8 +35,28 @@ export function createLog(options: { level: LogLevel; destination?: DestinationS
       serializers: { err: (error: unknown) => describeError(error) },
       redact: { paths: ['auth', '*.auth', 'password', '*.password', 'token', '*.token', 'headers.authorization', '*.headers.authorization'], censor: '(redacted)' },
     },
-    options.destination ?? pino.destination({ fd: 2, sync: true }),
+    options.format === 'pretty' ? { write: (line) => stderr.write(prettyLine(line)) } : stderr,
   );
+}
+
+/** One log whose parts have levels of their own, which can change at any time. */
+export class PartLogs {
+  readonly root: Logger;
+  readonly #parts = new Map<LogPart, Logger>();
+
+  constructor(root: Logger) {
+    this.root = root;
+  }
+
+  of(part: LogPart): Logger {
+    return this.#parts.getOrInsertComputed(part, () => this.root.child({ part }));
+  }
+
+  /** Loggers made from a part's before keep their level: they live as long as one request or one pass. */
+  setLevels(level: LogLevel, parts: PartLevels): void {
+    this.root.level = level;
+    for (const part of ['cri', 'agent'] as const) this.of(part).level = parts[part] ?? level;
+  }
 }
 
 /** The context that is never given up. */

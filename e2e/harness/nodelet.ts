@@ -130,7 +130,7 @@ function configuration(options: NodeletOptions, own: Private): object {
   };
   const agent = {
     root: own.root, containerRuntimeEndpoint: `unix://${own.socket}`, nodeName: own.nodeName, staticPodPath: own.podsDir, podLogsDir: own.podLogsDir,
-    containerLogsDir: path.join(own.dir, 'container-logs'), cgroupRoot: own.cgroupRoot, address: hostAddress(), port: own.port, nodeIP: hostAddress(),
+    containerLogsDir: path.join(own.dir, 'container-logs'), cgroupRoot: own.cgroupRoot, address: hostAddress(), port: own.port, healthzPort: 0, nodeIP: hostAddress(),
     ...(cluster === undefined ? {} : { kubeconfig: own.kubeconfig, clientCAFile: cluster.caFile }), ...options.agentConfig,
   };
   // both parts always: `wipe` reads both, and must not find the machine's own places
