@@ -11,6 +11,7 @@ import { stopHeld, stopPodSandbox } from './sandbox/stop.ts';
 import { imageService } from './service/image-service.ts';
 import { listen } from './service/listen.ts';
 import { runtimeService } from './service/runtime-service.ts';
+import { layersOf } from './state/container-record.ts';
 import type { SandboxRecord } from './state/sandbox-record.ts';
 import { criPaths } from './state/paths.ts';
 import { Sweeper } from './sweeper.ts';
@@ -35,7 +36,7 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
     const parts = await buildParts(own, config);
     followInits(own, parts);
     await recover(own, recoverDeps(own, parts));
-    const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap((record) => record.image.layers))));
+    const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap(layersOf))));
     // What a plugin failed to detach stays in CNI's cache, and is tried again here. A sandbox that is being made has its attachment already.
     const networkSweeper = new Sweeper(own, 'networks', (at) => parts.cni.gc(at, parts.sandboxes.list().filter(({ state }) => state.name !== 'not-ready').map(attachmentOf)));
     const listening = await listen(config.socket, {

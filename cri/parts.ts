@@ -118,7 +118,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
       monitor: { conmon, socketsDir: paths.conmonSocketsDir },
       host: await specHost({ cgroups, appArmorProfile: undefined }),
       findImage: (ref) => images.find(ref),
-      prepareRootfs: (own, { id, dir, image }) => prepareRootfs(own, images, { id, dir, layers: image.layers }),
+      prepareRootfs: (own, { image, ...request }) => prepareRootfs(own, images, { ...request, layers: image.layers }),
       cgroupPlace: place,
       placeMonitor: await monitorPlacement(cgroups),
       watchExit: (record) => exits.watch(record),

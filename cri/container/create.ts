@@ -4,7 +4,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { ContainerConfig, ContainerMetadata } from '#cri-api';
+import type { ContainerConfig, ContainerMetadata, Mount } from '#cri-api';
 import { nowNs } from '#host/clock.ts';
 import { type Ctx, detached, withFields } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
@@ -25,6 +25,7 @@ import type { KeyedLock } from '../state/keyed-lock.ts';
 import type { CriPaths } from '../state/paths.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';
+import { type ImageVolume, imageVolumes, mountImageVolume } from './image-volumes.ts';
 import { prepareVolumes, readAccounts } from './rootfs-files.ts';
 import { sandboxFacts } from './sandbox-facts.ts';
 import { hostDevices, prepareMounts, seccompFile } from './sources.ts';
@@ -47,9 +48,8 @@ export interface CreateDeps<Image extends ContainerImage = ContainerImage> {
   readonly lock: KeyedLock<ContainerId>;
   /** By id, tag or digest, as the CRI names it. */
   readonly findImage: (ref: string) => Image | undefined;
-  readonly prepareRootfs: (ctx: Ctx, request: { id: string; dir: string; image: Image }) => Promise<{ rootfs: string }>;
-  /** Mounts an image for a volume below `dir` (the container's own; teardown unmounts what is there) and returns the path of `subPath` in it. */
-  readonly mountImage?: (ctx: Ctx, request: { id: string; dir: string; ref: string; subPath: string }) => Promise<string>;
+  /** Mounts an image at `<dir>/rootfs`; `readonly` for an image volume. */
+  readonly prepareRootfs: (ctx: Ctx, request: { id: string; dir: string; image: Image; readonly?: true }) => Promise<{ rootfs: string }>;
   /** The runtime of a handler name as a sandbox record has it ('' is the default). */
   readonly runtimeOf: (handler: string) => OciRuntime;
   /** Where the container's group is; `parent` is the sandbox's cgroup_parent, maybe empty. */
@@ -101,17 +101,18 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
   const ref = order.config.image?.image ?? '';
   const image = deps.findImage(ref);
   if (image === undefined) throw new Fault('not-found', `image ${JSON.stringify(ref)} not found`);
+  const volumes = imageVolumes(order.config.mounts, deps.findImage);
   const runtime = deps.runtimeOf(sandbox.runtimeHandler);
   const id = newContainerId();
   const place = deps.cgroupPlace(sandbox.config.linux?.cgroupParent ?? '', id);
-  const record = newRecord(deps, { id, order, sandbox, image, runtime, place });
+  const record = newRecord(deps, { id, order, sandbox, image, volumes, runtime, place });
   const own = withFields(ctx, { container: id, sandbox: sandbox.id });
   // A removal of its sandbox waits until it is whole or gone.
   using _ = await deps.lock.hold(id);
   await Promise.all([containers.add(record), record.logPath === undefined ? undefined : mkdir(dirname(record.logPath), { recursive: true, mode: 0o755 })]);
   try {
     using monitor = startMonitor(deps.monitor, { runtime, place: deps.placeMonitor, order: monitorOrder(record) });
-    const { spec, user } = await prepare(own, deps, { record, order, sandbox, image, place });
+    const { spec, user } = await prepare(own, deps, { record, order, sandbox, image, volumes, place });
     await writeFile(join(record.bundleDir, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
     const made = await monitor.create(own);
     // It may have been stopped meanwhile: nothing may be born into it.
@@ -137,12 +138,13 @@ interface NewRecordFacts {
   readonly order: Order;
   readonly sandbox: SandboxRecord;
   readonly image: ContainerImage;
+  readonly volumes: readonly ImageVolume<ContainerImage>[];
   readonly runtime: OciRuntime;
   readonly place: CgroupPlace;
 }
 
 function newRecord(deps: Pick<CreateDeps, 'paths'>, facts: NewRecordFacts): ContainerRecord {
-  const { id, order, sandbox, image, runtime, place } = facts;
+  const { id, order, sandbox, image, volumes, runtime, place } = facts;
   const { config } = order;
   const bundleDir = deps.paths.containerDir(id);
   const spec = config.image;
@@ -153,6 +155,7 @@ function newRecord(deps: Pick<CreateDeps, 'paths'>, facts: NewRecordFacts): Cont
     name: order.name,
     config,
     image: { id: image.id, ref: spec?.userSpecifiedImage || spec?.image || image.id, layers: image.layers },
+    imageVolumes: volumes.map(({ mountIndex, image: { id: imageId, layers } }) => ({ mountIndex, imageId, layers })),
     runtimeHandler: runtime.name,
     bundleDir,
     logPath: logPathOf(sandbox.config.logDirectory, config.logPath),
@@ -183,6 +186,7 @@ interface Preparation<Image> {
   readonly order: Order;
   readonly sandbox: SandboxRecord;
   readonly image: Image;
+  readonly volumes: readonly ImageVolume<Image>[];
   readonly place: CgroupPlace;
 }
 
@@ -192,7 +196,7 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   const context = config.linux?.securityContext;
   const [{ rootfs }, mounts, devices, seccomp] = await Promise.all([
     deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image }),
-    prepareMounts(config.mounts, (mount, index) => imageVolume(ctx, deps, { record, index, ref: mount.image?.image ?? '', subPath: mount.imageSubPath })),
+    prepareMounts(config.mounts, (mount, index) => imageVolume(ctx, deps, { ...work, mount, index })),
     hostDevices(config),
     seccompFile(config),
   ]);
@@ -217,10 +221,9 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   return { spec, user: { uid: user.uid, gid: user.gid, supplementalGroups: user.additionalGids } };
 }
 
-function imageVolume(ctx: Ctx, deps: Pick<CreateDeps, 'mountImage'>, request: { record: ContainerRecord; index: number; ref: string; subPath: string }): Promise<string> {
-  if (deps.mountImage === undefined) throw new Fault('unimplemented', 'mounts of images are not supported');
-  const { record, index, ref, subPath } = request;
-  return deps.mountImage(ctx, { id: record.id, dir: join(record.bundleDir, 'images', String(index)), ref, subPath });
+function imageVolume<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<Image>, at: Preparation<Image> & { mount: Mount; index: number }): Promise<string> | undefined {
+  const volume = at.volumes.find(({ mountIndex }) => mountIndex === at.index);
+  return volume && mountImageVolume(ctx, deps.prepareRootfs, { id: at.record.id, bundleDir: at.record.bundleDir, volume, mount: at.mount });
 }
 
 /** The namespace of the container that pid mode TARGET names. Fault 'invalid' when it is of another pod, 'precondition' when it does not run. */

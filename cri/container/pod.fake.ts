@@ -9,7 +9,7 @@ import type { Cgroups } from '#host/cgroup-types.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { findProgram } from '#host/exec.ts';
 import { quietCtx } from '#host/log.ts';
-import { mount, overlayMount } from '#host/mount.ts';
+import { mount } from '#host/mount.ts';
 import { readMounts } from '#host/mountinfo.ts';
 import { pinNamespaces, unpinNamespaces } from '#host/namespaces.ts';
 import { allPids } from '#host/process.ts';
@@ -19,6 +19,8 @@ import type { MonitorPaths } from '../oci/conmon.ts';
 import { probeRuntimes } from '../oci/probe.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { SpecHost } from '../spec/container-spec.ts';
+import type { ChainId } from '../snapshot/chain-id.ts';
+import { prepareRootfs, removeRootfs } from '../snapshot/overlay.ts';
 import { containerStore, type ContainerStore } from '../state/container-store.ts';
 import { Flights } from '../state/flights.ts';
 import { type ContainerId, newSandboxId, type SandboxId } from '../state/ids.ts';
@@ -72,6 +74,8 @@ export interface TestPod {
 }
 
 let attempts = 0;
+/** The test image has this one layer. */
+export const busyboxLayer = `sha256:${'b'.repeat(64)}`;
 /** A command, a private pid namespace, a log. */
 export const shell = (script: string, rest: Partial<ContainerConfig> = {}): Partial<ContainerConfig> => ({ command: ['/bin/sh', '-c', script], ...rest });
 
@@ -96,12 +100,13 @@ export async function testPod(options: { podPrivileged?: boolean; imageVolumes?:
   const monitor: MonitorPaths = { conmon: (await findProgram('conmon'))!, socketsDir: paths.conmonSocketsDir };
   const runtimeOf = (): OciRuntime => runtime;
   const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock, monitor });
-  const teardownDeps: TeardownDeps = { paths, monitor, containers, cgroups, runtimes: [runtime], removeRootfs: (_ctx, at) => removeTree(join(at, 'rootfs')) };
-  const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'], volumes: options.imageVolumes ?? [] }, layers: [] };
+  const teardownDeps: TeardownDeps = { paths, monitor, containers, cgroups, runtimes: [runtime], removeRootfs };
+  const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'], volumes: options.imageVolumes ?? [] }, layers: [busyboxLayer] };
   const createDeps: CreateDeps = {
     paths, monitor, host, containers, sandboxes, flights, lock, runtimeOf,
     findImage: (ref) => (ref === 'busybox' ? image : undefined),
-    prepareRootfs: (_ctx, request) => overlayRoot(base, request.dir),
+    prepareRootfs: (own, { image: { layers }, ...request }) =>
+      prepareRootfs(own, { layers: { exists: () => true, directory: () => base } }, { ...request, layers: layers as readonly ChainId[] }),
     cgroupPlace: (parent, id) => cgroupPlace({ driver: 'cgroupfs', parent, id }),
     watchExit: (record) => exits.watch(record),
     teardown: (own, id) => teardownContainer(own, teardownDeps, id),
@@ -155,15 +160,10 @@ async function busyboxRoot(dir: string): Promise<string> {
   for (const name of ['bin', 'proc', 'sys', 'dev', 'etc', 'tmp']) await mkdir(join(dir, name), { recursive: true });
   await copyFile('/bin/busybox', join(dir, 'bin/busybox'));
   for (const name of applets) await symlink('busybox', join(dir, 'bin', name));
+  await symlink('/etc', join(dir, 'config'));
   await writeFile(join(dir, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\nalice:x:1000:1001::/:/bin/sh\n');
   await writeFile(join(dir, 'etc/group'), 'root:x:0:\nalice:x:1001:\nextra:x:1002:alice\n');
   return dir;
-}
-
-async function overlayRoot(base: string, dir: string): Promise<{ rootfs: string }> {
-  for (const name of ['rootfs', 'upper', 'work']) await mkdir(join(dir, name), { recursive: true });
-  await overlayMount({ target: join(dir, 'rootfs'), lower: [base], upper: join(dir, 'upper'), work: join(dir, 'work') });
-  return { rootfs: join(dir, 'rootfs') };
 }
 
 async function makeSandbox(facts: { paths: CriPaths; logDir: string; cgroupParent: string; privileged: boolean }): Promise<SandboxRecord> {

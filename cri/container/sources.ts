@@ -12,8 +12,8 @@ import { parseSeccomp, seccompChoice } from '../spec/seccomp.ts';
 
 const maxSeccompBytes = 1024 * 1024;
 
-/** Mounts an image and says where; the one who gives it notes what it made. */
-export type MountImage = (mount: Mount, index: number) => Promise<string>;
+/** Mounts the image of an image volume and says where; undefined for every other mount. */
+export type MountImage = (mount: Mount, index: number) => Promise<string> | undefined;
 
 /** A missing source becomes a directory, as in containerd; a link is followed. Fault 'invalid' names the mount. */
 export async function prepareMounts(mounts: readonly Mount[], mountImage: MountImage): Promise<PreparedMount[]> {
@@ -22,10 +22,8 @@ export async function prepareMounts(mounts: readonly Mount[], mountImage: MountI
   const table = mounts.some(({ propagation }) => propagation !== MountPropagation.PROPAGATION_PRIVATE) ? await readMounts() : [];
   return Promise.all(
     mounts.map(async (mount, index): Promise<PreparedMount> => {
-      if (mount.image !== undefined && mount.image.image !== '') {
-        if (!mount.readonly) throw new Fault('invalid', `mount ${mount.containerPath}: an image can only be mounted readonly`);
-        return { mount, source: await mountImage(mount, index), hostPropagation: 'private' };
-      }
+      const imagePath = mountImage(mount, index);
+      if (imagePath !== undefined) return { mount, source: await imagePath, hostPropagation: 'private' };
       const source = await hostSource(mount);
       return { mount, source, hostPropagation: propagationOf(source, table) };
     }),

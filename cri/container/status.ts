@@ -1,7 +1,7 @@
 /** ContainerStatus: a record → the CRI message, and what operators look for with `crictl inspect`. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ImageSpec, type ContainerStatus } from '#cri-api';
+import { ImageSpec, type ContainerStatus, type Mount } from '#cri-api';
 import { isErrno } from '#host/errno.ts';
 import { criSignal } from '../spec/signals.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
@@ -27,7 +27,7 @@ export function containerStatus(record: ContainerRecord, repoDigestOf: RepoDiges
     message: ended?.message ?? '',
     labels: config.labels,
     annotations: config.annotations,
-    mounts: config.mounts,
+    mounts: config.mounts.map((mount, index) => withImageRef(mount, record.imageVolumes?.find(({ mountIndex }) => mountIndex === index)?.imageId)),
     logPath: record.logPath ?? '',
     resources: record.resources === undefined ? undefined : { linux: record.resources, windows: undefined },
     user:
@@ -37,6 +37,10 @@ export function containerStatus(record: ContainerRecord, repoDigestOf: RepoDiges
     stopSignal: criSignal(record.stopSignal),
   };
 }
+
+/** As asked for; an image volume also says which image it is (CRI api.proto ImageSpec.image_ref). */
+const withImageRef = (mount: Mount, imageId: string | undefined): Mount =>
+  imageId === undefined || mount.image === undefined ? mount : { ...mount, image: { ...mount.image, imageRef: imageId } };
 
 /** Keys as containerd's, where it has them. */
 export async function containerInfo(record: ContainerRecord): Promise<Record<string, string>> {

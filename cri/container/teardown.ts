@@ -17,6 +17,7 @@ import type { ContainerStore } from '../state/container-store.ts';
 import type { ContainerId } from '../state/ids.ts';
 import type { OwnedResource } from '../state/owned-resource.ts';
 import type { CriPaths } from '../state/paths.ts';
+import { imageVolumesDir } from './image-volumes.ts';
 
 export interface TeardownDeps {
   readonly paths: Pick<CriPaths, 'ociRootDir'>;
@@ -51,7 +52,7 @@ async function undo(ctx: Ctx, deps: TeardownDeps, record: ContainerRecord, resou
     case 'cgroup':
       return deps.cgroups.remove(ctx, resource.path);
     case 'rootfs':
-      await removeTree(join(resource.dir, 'images'));
+      await removeTree(imageVolumesDir(resource.dir));
       return deps.removeRootfs(ctx, resource.dir);
     case 'mount':
     case 'namespaces':
@@ -108,7 +109,7 @@ export async function removeOrphan(ctx: Ctx, deps: TeardownDeps, dir: string): P
   }
   await removeMonitor(deps.monitor, id, undefined);
   for (const { name } of deps.runtimes) await forget(ctx, deps, { id, handler: name });
-  await removeTree(join(dir, 'images'));
+  await removeTree(imageVolumesDir(dir));
   await deps.removeRootfs(ctx, dir);
   await removeTree(dir);
 }

@@ -35,6 +35,13 @@ export interface ContainerUser {
   readonly supplementalGroups: readonly number[];
 }
 
+export interface ImageVolumeRecord {
+  /** In `config.mounts`. */
+  readonly mountIndex: number;
+  readonly imageId: string;
+  readonly layers: readonly string[];
+}
+
 export interface ContainerRecord {
   readonly version: 1;
   readonly id: ContainerId;
@@ -44,6 +51,8 @@ export interface ContainerRecord {
   readonly config: ContainerConfig;
   /** `id` is the image's config digest (`sha256:…`), `ref` what the caller asked for, `layers` the chain ids below its root. */
   readonly image: { readonly id: string; readonly ref: string; readonly layers: readonly string[] };
+  /** Of the mounts that are images (absent in records of older versions). */
+  readonly imageVolumes?: readonly ImageVolumeRecord[];
   readonly runtimeHandler: string;
   readonly bundleDir: string;
   /** Absolute, or undefined when no log was asked for. */
@@ -67,6 +76,12 @@ export type ContainerEvent =
   | { readonly type: 'started'; readonly atNs: bigint }
   | { readonly type: 'exited'; readonly atNs: bigint; readonly exitCode: number; readonly reason: string; readonly message: string }
   | { readonly type: 'resources-updated'; readonly resources: LinuxContainerResources };
+
+/** Chain ids that must stay while the container does, even when their images go. */
+export const layersOf = (record: Pick<ContainerRecord, 'image' | 'imageVolumes'>): string[] => [
+  ...record.image.layers,
+  ...(record.imageVolumes ?? []).flatMap(({ layers }) => layers),
+];
 
 /** The record after the event. An exit told twice changes nothing; an impossible transition is Fault internal. */
 export function nextContainer(record: ContainerRecord, event: ContainerEvent): ContainerRecord {
