@@ -1,6 +1,7 @@
 /** The CRI server from start to stop: lock, load, recover, listen. Stopping leaves every container running. */
 import { type Ctx, detached } from '#host/ctx.ts';
 import type { CriConfig } from './config.ts';
+import { killLeftoverExecs } from './container/leftover-execs.ts';
 import { removeOrphan, teardownContainer } from './container/teardown.ts';
 import { lockRoot } from './lock.ts';
 import { buildParts, type CriParts } from './parts.ts';
@@ -69,6 +70,7 @@ const recoverDeps = (ctx: Ctx, parts: CriParts): Parameters<typeof recover>[1] =
   watchInit: (record) => watchInit(ctx, parts, record),
   teardownContainer: (own, id) => teardownContainer(own, parts.removeContainer, id),
   removeOrphanContainer: (own, dir) => removeOrphan(own, parts.removeContainer, dir),
+  killLeftoverExecs: (own) => killLeftoverExecs(own, parts),
   teardownSandbox: parts.removeSandbox.teardown,
   stopSandbox: async (own, id) => void (await stopPodSandbox(own, parts.removeSandbox, id)),
   collectNetworks: (own, valid) => parts.cni.gc(own, valid.map(attachmentOf)),

@@ -28,6 +28,7 @@ export interface RecoverDeps {
   readonly removeOrphanContainer: (ctx: Ctx, dir: string) => Promise<void>;
   readonly teardownSandbox: (ctx: Ctx, id: SandboxId) => Promise<void>;
   readonly stopSandbox: (ctx: Ctx, id: SandboxId) => Promise<void>;
+  readonly killLeftoverExecs: (ctx: Ctx) => Promise<void>;
   /** Releases the attachments of sandboxes that are gone. */
   readonly collectNetworks: (ctx: Ctx, valid: readonly SandboxRecord[]) => Promise<void>;
 }
@@ -35,6 +36,7 @@ export interface RecoverDeps {
 /** Records must be loaded. One broken record is logged and does not keep the others. */
 export async function recover(ctx: Ctx, deps: RecoverDeps): Promise<void> {
   await Promise.all(deps.containers.list().map((record) => attempt(ctx, { container: record.id }, () => recoverContainer(ctx, deps, record))));
+  await attempt(ctx, {}, () => deps.killLeftoverExecs(ctx));
   for (const dir of await deps.containers.orphans()) await attempt(ctx, { dir }, () => deps.removeOrphanContainer(ctx, dir));
   await Promise.all(deps.sandboxes.list().map((record) => attempt(ctx, { sandbox: record.id }, () => recoverSandbox(ctx, deps, record))));
   for (const dir of await deps.sandboxes.orphans()) await attempt(ctx, { dir }, () => removeTree(dir));

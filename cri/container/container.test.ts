@@ -6,7 +6,7 @@ import { parseMountinfo } from '#host/mountinfo.ts';
 import { heldBy } from '../oci/monitor-group.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import { asContainerId, asSandboxId } from '../state/ids.ts';
-import { familyOf } from './exec-sync.ts';
+import { familyOf } from './kill-tree.ts';
 import { listContainers } from './list.ts';
 import { propagationOf } from './sources.ts';
 import { containerStatus } from './status.ts';

@@ -188,6 +188,16 @@ const connectFn = define('int connect(int fd, const void *address, uint length)'
 const sendFn = define('long send(int fd, const void *data, ulong length, int flags)');
 const recvFn = define('long recv(int fd, void *buffer, ulong length, int flags)');
 const shutdownFn = define('int shutdown(int fd, int how)');
+const bindFn = define('int bind(int fd, const void *address, uint length)');
+const listenFn = define('int listen(int fd, int backlog)');
+const accept4Fn = define('int accept4(int fd, void *address, void *length, int flags)');
+const getsockoptFn = define('int getsockopt(int fd, int level, int name, void *value, void *length)');
+const pollFn = define('int poll(void *fds, ulong count, int timeout)');
+const iovec = koffi.struct('iovec', { base: 'void *', length: 'ulong' });
+const msghdr = koffi.struct('msghdr', {
+  name: 'void *', nameLength: 'uint', iov: koffi.pointer(iovec), iovCount: 'ulong', control: 'void *', controlLength: 'ulong', flags: 'int',
+});
+const recvmsgFn = libc.func('recvmsg', 'long', ['int', koffi.inout(koffi.pointer(msghdr)), 'int']);
 const ioctlFn = libc.func('ioctl', 'int', ['int', 'ulong', 'void *']);
 export const SOCK_CLOEXEC = 0x80000;
 export const SOCK_NONBLOCK = 0x800;
@@ -197,6 +207,39 @@ export const connectAsync = (fd: number, address: Uint8Array): Promise<number> =
 export const send = (fd: number, data: Uint8Array, flags: number): number => call('send', sendFn, [fd, data, data.length, flags]);
 export const recv = (fd: number, buffer: Uint8Array, flags: number): number => call('recv', recvFn, [fd, buffer, buffer.length, flags]);
 export const shutdown = (fd: number, how: 0 | 1 | 2): number => call('shutdown', shutdownFn, [fd, how]);
+export const bind = (fd: number, address: Uint8Array): number => call('bind', bindFn, [fd, address, address.length]);
+export const listen = (fd: number, backlog: number): number => call('listen', listenFn, [fd, backlog]);
+/** The new descriptor is non-blocking and close-on-exec. */
+export const accept = (fd: number): number => call('accept4', accept4Fn, [fd, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK]);
+/** What became of a connect that was in progress: 0 or an errno (SO_ERROR). */
+export function socketError(fd: number): number {
+  const value = Buffer.alloc(4);
+  const length = Buffer.from([4, 0, 0, 0]);
+  call('getsockopt', getsockoptFn, [fd, 1 /* SOL_SOCKET */, 4 /* SO_ERROR */, value, length]);
+  return value.readInt32LE();
+}
+
+/** True when a read would return data now (of a terminal too, whose data the kernel passes on only when asked). */
+export function hasInput(fd: number): boolean {
+  const entry = Buffer.alloc(8);
+  entry.writeInt32LE(fd, 0);
+  entry.writeInt16LE(1 /* POLLIN */, 4);
+  call('poll', pollFn, [entry, 1, 0]);
+  return (entry.readInt16LE(6) & 1) !== 0;
+}
+
+/** The descriptor in the next message of a unix socket (unix(7), SCM_RIGHTS), close-on-exec; undefined when the message carries none. */
+export function receiveDescriptor(fd: number): number | undefined {
+  const data = Buffer.alloc(4096);
+  const control = Buffer.alloc(24); // room for one: the kernel closes what is more
+  const message = { name: null, nameLength: 0, iov: [{ base: data, length: data.length }], iovCount: 1, control, controlLength: control.length, flags: 0 };
+  const received = Number(recvmsgFn(fd, message, 0x40000000 /* MSG_CMSG_CLOEXEC */));
+  const errno = koffi.errno();
+  if (received < 0) throw new SyscallError('recvmsg', errno);
+  // struct cmsghdr: length, level, type; then the descriptors.
+  const isRights = Number(message.controlLength) >= 20 && control.readInt32LE(8) === 1 /* SOL_SOCKET */ && control.readInt32LE(12) === 1 /* SCM_RIGHTS */;
+  return isRights ? control.readInt32LE(16) : undefined;
+}
 export const ioctl = (fd: number, request: number, argument: Uint8Array): number => call('ioctl', ioctlFn, [fd, request, argument]);
 
 // --- files beneath a directory: for paths that come from outside --------------------------------------------------------------------
@@ -285,19 +328,3 @@ export const umask = (mask: number): number => Number(umaskFn(mask));
 const mallocTrimFn = define('int malloc_trim(ulong pad)');
 /** Gives freed memory back to the kernel, which glibc keeps after work with many buffers in many threads; tens of milliseconds, in the pool. */
 export const trimMemory = (): Promise<number> => callAsync('malloc_trim', mallocTrimFn, [0]);
-
-// --- terminals --------------------------------------------------------------------------------------------------------------------
-
-const posixOpenptFn = define('int posix_openpt(int flags)');
-const grantptFn = define('int grantpt(int fd)');
-const unlockptFn = define('int unlockpt(int fd)');
-const ptsnameFn = define('int ptsname_r(int fd, void *name, ulong size)');
-/** A new pseudo-terminal: the master's descriptor (close-on-exec) and the path of its slave. */
-export function openTerminal(): { masterFd: number; slavePath: string } {
-  const masterFd = call('posix_openpt', posixOpenptFn, [2 | 0x100 | 0x80000 /* O_RDWR | O_NOCTTY | O_CLOEXEC */]);
-  call('grantpt', grantptFn, [masterFd]);
-  call('unlockpt', unlockptFn, [masterFd]);
-  const name = Buffer.alloc(64);
-  call('ptsname_r', ptsnameFn, [masterFd, name, name.length]);
-  return { masterFd, slavePath: name.toString('utf8', 0, name.indexOf(0)) };
-}

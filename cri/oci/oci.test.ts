@@ -42,8 +42,10 @@ test('messages of the monitor are read even when they are not quite JSON', () =>
 test('an exec runs as the container does, with other arguments and TERM only on a terminal', () => {
   const process = { user: { uid: 5, gid: 6 }, args: ['a'], env: ['A=1'], cwd: '/', capabilities: { bounding: [], effective: [], permitted: [] } };
   const spec = { process } as unknown as OciSpec;
-  assert.deepEqual(execProcess(spec, { args: ['b'], tty: false }), { ...process, args: ['b'], terminal: false });
-  assert.deepEqual(execProcess(spec, { args: ['b'], tty: true }).env, ['A=1', 'TERM=xterm']);
+  assert.deepEqual(execProcess(spec, { args: ['b'] }), { ...process, args: ['b'], terminal: false });
+  const terminal = { consoleSocket: '/s', size: { columns: 80, rows: 24 } };
+  const withTerminal = execProcess(spec, { args: ['b'], terminal });
+  assert.deepEqual([withTerminal.env, withTerminal.consoleSize], [['A=1', 'TERM=xterm'], { height: 24, width: 80 }]);
 });
 
 test('versions are read from both programs, and tell whether recursive read-only works', () => {

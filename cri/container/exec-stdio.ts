@@ -1,0 +1,154 @@
+/** The standard streams of an exec, between its process and the client: three pipes, or a terminal with one pipe for the runtime's complaints. */
+import { closeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { randomBytes } from 'node:crypto';
+import { listenForConsole, setTerminalSize, terminalStream } from '#host/console.ts';
+import type { Ctx } from '#host/ctx.ts';
+import { pipe } from '#host/libc.ts';
+import type { ExecOrder } from '../oci/exec.ts';
+import { Collector, Output, outputPipe } from '../oci/output.ts';
+import type { ProcessIo, TerminalSize } from '../streaming/targets.ts';
+
+/**
+ * In order: give `order` to startExec, `started` when it returned or threw, `flow` when the process runs, `rest` when it ended; `stop` in every
+ * case (it may be called twice, and after anything).
+ */
+export interface ExecStdio {
+  readonly order: Pick<ExecOrder, 'fds' | 'terminal'>;
+  started(): void;
+  flow(): void;
+  /** All that the process wrote is the client's when this resolves; a descendant that still writes is not waited for. */
+  rest(ctx: Ctx): Promise<void>;
+  /** What the runtime said when it could not start the process; instead of `flow`. */
+  complaint(ctx: Ctx): Promise<string>;
+  stop(): void;
+}
+
+const complaintBytes = 16 * 1024;
+
+async function textOf(ctx: Ctx, output: Output): Promise<string> {
+  const collector = new Collector({ bytesLeft: complaintBytes });
+  output.flowTo(collector);
+  await output.rest(ctx);
+  return collector.bytes().toString('utf8').trim();
+}
+
+/** What the client sends goes to the process, and its end too; once the process has closed its side, what still comes is dropped. */
+function feed(source: Readable, target: Writable, options: { end: boolean }): () => void {
+  const drop = (): void => {
+    source.unpipe(target);
+    source.resume();
+  };
+  target.once('error', drop);
+  source.pipe(target, options);
+  return () => {
+    target.off('error', drop).on('error', () => undefined);
+    source.unpipe(target);
+  };
+}
+
+export function pipeStdio(io: ProcessIo): ExecStdio {
+  const input = io.stdin === undefined ? undefined : pipe();
+  const stdout = io.stdout === undefined ? undefined : outputPipe();
+  // Always: the runtime complains on it.
+  const stderr = outputPipe();
+  let childFds = [input?.readFd, stdout?.writeFd, stderr.writeFd].filter((fd) => fd !== undefined);
+  const target = input === undefined ? undefined : new Socket({ fd: input.writeFd, readable: false, writable: true });
+  let stopFeeding: (() => void) | undefined;
+  const started = (): void => {
+    for (const fd of childFds) closeSync(fd);
+    childFds = [];
+  };
+  return {
+    order: { fds: { 0: input?.readFd ?? 'null', 1: stdout?.writeFd ?? 'null', 2: stderr.writeFd } },
+    started,
+    flow: () => {
+      stdout?.output.flowTo(io.stdout);
+      stderr.output.flowTo(io.stderr);
+      if (io.stdin !== undefined && target !== undefined) stopFeeding = feed(io.stdin, target, { end: true });
+    },
+    rest: async (ctx) => void (await Promise.all([stdout?.output.rest(ctx), stderr.output.rest(ctx)])),
+    complaint: (ctx) => textOf(ctx, stderr.output),
+    stop: () => {
+      started();
+      stopFeeding?.();
+      target?.destroy();
+      stdout?.output.stop();
+      stderr.output.stop();
+    },
+  };
+}
+
+/** A size that the client has sent already is the terminal's from the first moment. */
+export async function terminalStdio(io: ProcessIo, scratchDir: string): Promise<ExecStdio> {
+  const sizes = new LatestSize(io.resizes);
+  await sizes.whatIsThere();
+  const complaints = outputPipe();
+  const console = listenForConsole(join(scratchDir, `${randomBytes(6).toString('hex')}.tty`));
+  let isStarted = false;
+  let output: Output | undefined;
+  let stopFeeding: (() => void) | undefined;
+  const started = (): void => {
+    if (!isStarted) closeSync(complaints.writeFd);
+    isStarted = true;
+  };
+  return {
+    order: { fds: { 0: 'null', 1: 'null', 2: complaints.writeFd }, terminal: { consoleSocket: console.path, size: sizes.latest } },
+    started,
+    flow: () => {
+      const master = console.takeMaster();
+      const stream = terminalStream(master);
+      output = new Output(stream, master);
+      output.flowTo(io.stdout);
+      // A terminal has no end of input: who wants one types it.
+      if (io.stdin !== undefined) stopFeeding = feed(io.stdin, stream, { end: false });
+      sizes.follow((size) => setTerminalSize(master, size));
+    },
+    rest: async (ctx) => output?.rest(ctx),
+    complaint: (ctx) => textOf(ctx, complaints.output),
+    stop: () => {
+      started();
+      sizes.stop();
+      stopFeeding?.();
+      output?.stop();
+      complaints.output.stop();
+      console[Symbol.dispose]();
+    },
+  };
+}
+
+/** The newest size of the client's terminal: kept until somebody follows it. */
+class LatestSize {
+  latest: TerminalSize | undefined;
+  #apply: ((size: TerminalSize) => void) | undefined;
+  #isStopped = false;
+
+  constructor(sizes: AsyncIterable<TerminalSize>) {
+    // Ends with the session; what it fails with is the session's end too.
+    void this.#read(sizes).catch(() => undefined);
+  }
+
+  /** Lets what the client has sent already arrive. */
+  whatIsThere(): Promise<void> {
+    return new Promise((resolve) => void setImmediate(resolve));
+  }
+
+  follow(apply: (size: TerminalSize) => void): void {
+    this.#apply = apply;
+    if (this.latest !== undefined) apply(this.latest);
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  async #read(sizes: AsyncIterable<TerminalSize>): Promise<void> {
+    for await (const size of sizes) {
+      if (this.#isStopped) return;
+      this.latest = size;
+      this.#apply?.(size);
+    }
+  }
+}
