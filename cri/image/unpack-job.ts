@@ -1,7 +1,7 @@
 /** What the main thread and an unpacking worker say to each other, and the work itself. */
 import { isMainThread } from 'node:worker_threads';
 import { Fault, type FaultKind } from '#host/fault.ts';
-import { openDecompressed } from './decompress.ts';
+import { decompressed } from './decompress.ts';
 import { DigestCheck, type Digest } from './digest.ts';
 import { defaultLimits, LayerApplier, type Applied, type ApplyLimits } from './layer-apply.ts';
 import { settleLayer, type SettleRequest } from './layer-settle.ts';
@@ -32,12 +32,12 @@ export type JobAnswer =
   | { readonly id: number; readonly failure: { readonly kind: FaultKind; readonly message: string } };
 
 /** In a worker only: it blocks its thread. */
-export async function doJob(job: Job, stop: SharedArrayBuffer): Promise<JobResult> {
+export function doJob(job: Job, stop: SharedArrayBuffer): JobResult {
   if (isMainThread) throw new Fault('internal', 'layers are not unpacked in the main thread');
-  return job.do === 'unpack' ? { unpacked: await unpackLayer(job.request, stop) } : { settled: settleLayer(job.request) };
+  return job.do === 'unpack' ? { unpacked: unpackLayer(job.request, stop) } : { settled: settleLayer(job.request) };
 }
 
-async function unpackLayer(request: UnpackRequest, stop: SharedArrayBuffer): Promise<Applied> {
+function unpackLayer(request: UnpackRequest, stop: SharedArrayBuffer): Applied {
   const { diffId, limits = defaultLimits } = request;
   const shouldStop = new Int32Array(stop);
   const check = diffId === undefined ? undefined : new DigestCheck(diffId);
@@ -45,8 +45,7 @@ async function unpackLayer(request: UnpackRequest, stop: SharedArrayBuffer): Pro
   const reader = new TarReader(applier);
   // Headers come on top of the content that the applier counts.
   let leftBytes = limits.maxBytes + limits.maxEntries * 4096;
-  const stream = await openDecompressed(request.blobPath);
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
+  for (const chunk of decompressed(request.blobPath)) {
     if (Atomics.load(shouldStop, 0) !== 0) throw new Fault('canceled', 'unpacking was given up');
     leftBytes -= chunk.length;
     if (leftBytes < 0) throw new Fault('invalid', `layer unpacks to more than ${limits.maxBytes} bytes`);

@@ -6,10 +6,12 @@ import { doJob, type JobAnswer, type JobMessage } from './unpack-job.ts';
 const port = parentPort;
 if (port === null) throw new Error('this is a worker thread, not a program');
 
-port.on('message', (message: JobMessage) => {
-  doJob(message.job, message.stop).then(
-    (result) => port.postMessage({ id: message.id, result } satisfies JobAnswer),
-    (error: unknown) =>
-      port.postMessage({ id: message.id, failure: { kind: error instanceof Fault ? error.kind : 'internal', message: explain(error) } } satisfies JobAnswer),
-  );
+port.on('message', ({ id, job, stop }: JobMessage) => {
+  let answer: JobAnswer;
+  try {
+    answer = { id, result: doJob(job, stop) };
+  } catch (error) {
+    answer = { id, failure: { kind: error instanceof Fault ? error.kind : 'internal', message: explain(error) } };
+  }
+  port.postMessage(answer);
 });
