@@ -2,27 +2,21 @@
  * Reading and writing the files and directories of one cgroup hierarchy.
  *
  * Reads are synchronous on purpose: a cgroup file takes 15…30 µs that way and five times as much through the thread pool.
- * So that many readers together never hold up the event loop, they share slices of a few milliseconds per turn (`readCgroupFile`).
+ * So that many readers together never hold up the event loop, they take turns (`readCgroupFile`).
  */
-import { constants, readFileSync } from 'node:fs';
+import { constants, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, open, readdir, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { parsePids } from './cgroup-parse.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { hugepageSize, parsePids } from './cgroup-parse.ts';
 import type { Ctx } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
-
-const SLICE_MS = 2;
-let sliceEndsAt: number | undefined;
+import { turn } from './turns.ts';
 
 /** The text of a file; undefined when the group or the file is not there (ENODEV: the group went while it was open). */
 export async function readCgroupFile(path: string): Promise<string | undefined> {
-  while (sliceEndsAt !== undefined && performance.now() > sliceEndsAt) await nextTurn();
-  if (sliceEndsAt === undefined) {
-    sliceEndsAt = performance.now() + SLICE_MS;
-    setImmediate(() => { sliceEndsAt = undefined; });
-  }
+  await turn();
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
@@ -78,6 +72,22 @@ export async function pidsIn(directories: readonly string[]): Promise<Set<number
     for (const pid of parsePids((await readCgroupFile(join(directory, 'cgroup.procs'))) ?? '')) pids.add(pid);
   }
   return pids;
+}
+
+let sizes: readonly string[] | undefined;
+/** Of the huge pages that this kernel has, in the spelling of the hugetlb controller. */
+export function hugepageSizes(): readonly string[] {
+  sizes ??= readNames('/sys/kernel/mm/hugepages').flatMap((name) => hugepageSize(name) ?? []);
+  return sizes;
+}
+
+function readNames(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return [];
+    throw error;
+  }
 }
 
 /** Removes directories with what is below them; true when all are gone, false when one is still busy. */

@@ -1,7 +1,7 @@
 /** What the kernel writes and what we write, without a kernel. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { cgroupPathParts, expandSlice, parseBlkio, parseCgroupMounts, parseFlatKeyed, parseIoStat, parseLimit, parsePids, parsePressure, weightOfShares } from './cgroup-parse.ts';
+import { cgroupPathParts, expandSlice, hugepageSize, parseBlkio, parseCgroupMounts, parseFlatKeyed, parseIoStat, parseLimit, parsePids, parsePressure, weightOfShares } from './cgroup-parse.ts';
 import { settingsV1, settingsV2 } from './cgroup-settings.ts';
 import { isFault } from './fault.ts';
 
@@ -63,13 +63,23 @@ test('keyed files', () => {
   assert.deepEqual([...stat], [['usage_usec', 130_000], ['user_usec', 130_000], ['system_usec', 0]]);
 });
 
-test('io is summed over devices', () => {
+test('io is told per device', () => {
   const v2 = '98:0 rbytes=4096 wbytes=3145728 rios=1 wios=27 dbytes=0 dios=0\n254:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=9 dios=9\n8:16 \n';
-  assert.deepEqual(parseIoStat(v2), { readBytes: 4097, writeBytes: 3_145_730, reads: 4, writes: 31 });
+  assert.deepEqual(parseIoStat(v2), [
+    { device: '98:0', readBytes: 4096, writeBytes: 3_145_728, reads: 1, writes: 27 },
+    { device: '254:0', readBytes: 1, writeBytes: 2, reads: 3, writes: 4 },
+  ]);
   const bytes = '254:0 Read 4096\n254:0 Write 10\n254:0 Sync 4106\n254:0 Total 4106\n7:0 Read 4\n7:0 Write 0\nTotal 4110\n';
   const operations = '254:0 Read 1\n254:0 Write 2\n254:0 Total 3\nTotal 3\n';
-  assert.deepEqual(parseBlkio(bytes, operations), { readBytes: 4100, writeBytes: 10, reads: 1, writes: 2 });
-  assert.deepEqual(parseBlkio('Total 0\n', 'Total 0\n'), { readBytes: 0, writeBytes: 0, reads: 0, writes: 0 });
+  assert.deepEqual(parseBlkio(bytes, operations), [
+    { device: '254:0', readBytes: 4096, writeBytes: 10, reads: 1, writes: 2 },
+    { device: '7:0', readBytes: 4, writeBytes: 0, reads: 0, writes: 0 },
+  ]);
+  assert.deepEqual(parseBlkio('Total 0\n', 'Total 0\n'), []);
+});
+
+test('sizes of huge pages are spelled as the hugetlb controller does', () => {
+  assert.deepEqual(['hugepages-64kB', 'hugepages-2048kB', 'hugepages-1048576kB', 'other'].map(hugepageSize), ['64KB', '2MB', '1GB', undefined]);
 });
 
 test('pressure, with and without the full line', () => {

@@ -1,6 +1,6 @@
 /** Pure reading of cgroup files, paths and mounts. Formats: kernel Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst. */
 import { Fault } from './fault.ts';
-import type { IoUsage, Pressure, PressureLine } from './cgroup-types.ts';
+import type { DeviceIo, Pressure, PressureLine } from './cgroup-types.ts';
 
 export interface CgroupMounts {
   /** Controller or `name=…` of a v1 hierarchy → where it is mounted; controllers mounted together share a directory. */
@@ -87,24 +87,35 @@ export function parseLimit(text: string): number | undefined {
   return word === 'max' || word === '' || !Number.isFinite(value) || value < 0 || value >= V1_NO_LIMIT ? undefined : value;
 }
 
-/** `io.stat` of v2: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`. */
-export function parseIoStat(text: string): IoUsage {
-  const sum = { rbytes: 0, wbytes: 0, rios: 0, wios: 0 };
-  for (const [, key, value] of text.matchAll(/ (rbytes|wbytes|rios|wios)=(\d+)/g)) sum[key as keyof typeof sum] += Number(value);
-  return { readBytes: sum.rbytes, writeBytes: sum.wbytes, reads: sum.rios, writes: sum.wios };
+/** `io.stat` of v2: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`; a device that did nothing has a line without numbers. */
+export function parseIoStat(text: string): DeviceIo[] {
+  return text.split('\n').flatMap((line) => {
+    const [device = '', ...pairs] = line.trim().split(' ');
+    const values = new Map(pairs.map((pair) => pair.split('=') as [string, string]));
+    const number = (key: string): number => Number(values.get(key) ?? 0);
+    return values.has('rbytes') ? [{ device, readBytes: number('rbytes'), writeBytes: number('wbytes'), reads: number('rios'), writes: number('wios') }] : [];
+  });
 }
 
 /** `blkio.throttle.io_service_bytes_recursive` and `…io_serviced_recursive` of v1: `8:0 Read 1`. */
-export function parseBlkio(bytesText: string, operationsText: string): IoUsage {
-  const sum = (text: string, operation: string): number => {
-    let total = 0;
-    for (const [, value] of text.matchAll(new RegExp(`^\\d+:\\d+ ${operation} (\\d+)$`, 'gm'))) total += Number(value);
-    return total;
-  };
-  return {
-    readBytes: sum(bytesText, 'Read'), writeBytes: sum(bytesText, 'Write'),
-    reads: sum(operationsText, 'Read'), writes: sum(operationsText, 'Write'),
-  };
+export function parseBlkio(bytesText: string, operationsText: string): DeviceIo[] {
+  const valuesOf = (text: string): Map<string, number> => new Map([...text.matchAll(/^(\d+:\d+ \w+) (\d+)$/gm)].map(([, key = '', value]) => [key, Number(value)]));
+  const bytes = valuesOf(bytesText);
+  const operations = valuesOf(operationsText);
+  const devices = new Set([...bytes.keys(), ...operations.keys()].map((key) => key.split(' ')[0] ?? ''));
+  return [...devices].map((device) => ({
+    device,
+    readBytes: bytes.get(`${device} Read`) ?? 0, writeBytes: bytes.get(`${device} Write`) ?? 0,
+    reads: operations.get(`${device} Read`) ?? 0, writes: operations.get(`${device} Write`) ?? 0,
+  }));
+}
+
+/** Names in /sys/kernel/mm/hugepages as the files of the hugetlb controller spell them: `hugepages-2048kB` → `2MB`. */
+export function hugepageSize(name: string): string | undefined {
+  const kilobytes = Number(/^hugepages-(\d+)kB$/.exec(name)?.[1]);
+  if (!(kilobytes > 0)) return undefined;
+  if (kilobytes >= 1 << 20) return `${kilobytes >> 20}GB`;
+  return kilobytes >= 1 << 10 ? `${kilobytes >> 10}MB` : `${kilobytes}KB`;
 }
 
 /** `cpu.pressure`, `memory.pressure`, `io.pressure`; undefined when there is no `some` line. */

@@ -39,10 +39,25 @@ export interface MemoryUsage {
   readonly rssBytes: number;
   readonly cacheBytes: number;
   readonly mappedFileBytes: number;
+  readonly activeFileBytes: number;
+  readonly inactiveFileBytes: number;
   readonly pageFaults: number;
   readonly majorPageFaults: number;
+  /** Without those of the groups below; v2 has only the sum. */
+  readonly ownPageFaults: number;
+  readonly ownMajorPageFaults: number;
   /** undefined: no limit. */
   readonly limitBytes: number | undefined;
+  /** undefined: the kernel does not account swap. */
+  readonly swap: SwapUsage | undefined;
+}
+
+/** What is in files of its own; undefined where the kernel does not count it. */
+export interface MemoryHistory {
+  readonly peakBytes: number | undefined;
+  /** How often the limit was reached. */
+  readonly limitHits: number | undefined;
+  readonly kernelBytes: number | undefined;
 }
 
 export interface SwapUsage {
@@ -57,12 +72,21 @@ export interface PidsUsage {
   readonly limit: number | undefined;
 }
 
-/** Sums over all devices. */
-export interface IoUsage {
+export interface DeviceIo {
+  /** `major:minor`. */
+  readonly device: string;
   readonly readBytes: number;
   readonly writeBytes: number;
   readonly reads: number;
   readonly writes: number;
+}
+
+export interface HugepageUsage {
+  /** As the kernel spells it: `2MB`, `1GB`. */
+  readonly pageSize: string;
+  readonly usageBytes: number;
+  /** undefined on v2, which does not keep it. */
+  readonly peakBytes: number | undefined;
 }
 
 export interface PressureLine {
@@ -86,6 +110,8 @@ export interface Cgroups {
   readonly version: 1 | 2;
   /** Controllers that can be used here: `cpu`, `cpuset`, `memory`, `pids`, `hugetlb`, `io` (v1: `blkio` counts as `io`)… */
   readonly controllers: ReadonlySet<string>;
+  /** Whether groups have pressure stall information here. */
+  readonly hasPressure: boolean;
 
   /** Makes the group and its parents in every hierarchy, hands controllers down to it, then `apply`. May run twice. */
   create(path: string, resources?: CgroupResources): Promise<void>;
@@ -100,6 +126,8 @@ export interface Cgroups {
   kill(ctx: Ctx, path: string, options?: { waitMs?: number }): Promise<void>;
   /** Process ids in the group, with `recursive` also in those below; empty when it is gone. */
   processes(path: string, options?: { recursive?: boolean }): Promise<number[]>;
+  /** As `processes` with `recursive`, but as one hierarchy tells it: enough to count and look at them, not to kill them. */
+  members(path: string): Promise<number[]>;
   /**
    * Moves a process (all its threads) into the group, in every hierarchy, or on v1 only in those of `controllers` (`memory`, `name=systemd`; as
    * /proc/PID/cgroup names them): each move waits milliseconds for the kernel.
@@ -108,9 +136,12 @@ export interface Cgroups {
 
   cpu(path: string): Promise<CpuUsage | undefined>;
   memory(path: string): Promise<MemoryUsage | undefined>;
-  swap(path: string): Promise<SwapUsage | undefined>;
+  memoryHistory(path: string): Promise<MemoryHistory | undefined>;
   pids(path: string): Promise<PidsUsage | undefined>;
-  io(path: string): Promise<IoUsage | undefined>;
+  /** One entry per device that was used; groups below included. */
+  io(path: string): Promise<DeviceIo[] | undefined>;
+  /** Empty without the hugetlb controller. */
+  hugepages(path: string): Promise<HugepageUsage[]>;
   pressure(path: string, what: 'cpu' | 'memory' | 'io'): Promise<Pressure | undefined>;
   /** How many processes of the group the OOM killer took, those of groups below included on v2. */
   oomKills(path: string): Promise<number | undefined>;

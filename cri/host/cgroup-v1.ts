@@ -4,10 +4,10 @@
  * Source of the rules: kernel Documentation/admin-guide/cgroup-v1.
  */
 import { join } from 'node:path';
-import { groupsDeepestFirst, groupsIn, insist, killAll, makeGroups, pidsIn, readCgroupFile, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
+import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
 import { cgroupPathParts, parseBlkio, parseFlatKeyed, parseLimit, parsePressure, type CgroupMounts } from './cgroup-parse.ts';
 import { settingsV1, type CgroupSetting } from './cgroup-settings.ts';
-import type { CgroupResources, Cgroups, CpuUsage, IoUsage, MemoryUsage, PidsUsage, Pressure, SwapUsage } from './cgroup-types.ts';
+import type { CgroupResources, Cgroups, CpuUsage, DeviceIo, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from './cgroup-types.ts';
 import type { Ctx } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
@@ -17,6 +17,7 @@ const NS_PER_TICK = 10_000_000n;
 
 export class CgroupsV1 implements Cgroups {
   readonly version = 1;
+  readonly hasPressure: boolean;
   readonly controllers: ReadonlySet<string>;
   /** Controller → mount point. */
   readonly #mounts: ReadonlyMap<string, string>;
@@ -24,7 +25,8 @@ export class CgroupsV1 implements Cgroups {
   /** Every v1 tree once: controllers mounted together share one. */
   readonly #trees: readonly string[];
 
-  constructor({ v1, unified }: CgroupMounts) {
+  constructor({ v1, unified }: CgroupMounts, hasPressure: boolean) {
+    this.hasPressure = hasPressure && unified !== undefined;
     this.#mounts = v1;
     this.#unified = unified;
     this.#trees = [...new Set(v1.values())];
@@ -100,6 +102,11 @@ export class CgroupsV1 implements Cgroups {
     return [...(await pidsIn(recursive ? (await Promise.all(directories.map(groupsDeepestFirst))).flat() : directories))];
   }
 
+  async members(path: string): Promise<number[]> {
+    const tree = this.#mounts.get('pids') ?? this.#mounts.get('memory') ?? this.#trees[0];
+    return tree === undefined ? [] : [...(await pidsIn(await groupsDeepestFirst(join(tree, ...cgroupPathParts(path)))))];
+  }
+
   async attach(path: string, pid: number, { controllers }: { controllers?: readonly string[] } = {}): Promise<void> {
     const chosen = controllers?.flatMap((name) => this.#mounts.get(name) ?? []);
     for (const tree of chosen === undefined ? this.#trees : new Set(chosen)) await writeSetting(join(tree, ...cgroupPathParts(path)), { file: 'cgroup.procs', value: String(pid) });
@@ -121,24 +128,28 @@ export class CgroupsV1 implements Cgroups {
     const statText = await this.#read(path, 'memory', 'memory.stat');
     if (usage === undefined || statText === undefined) return undefined;
     const stat = parseFlatKeyed(statText);
+    const number = (key: string): number => stat.get(key) ?? 0;
     const usageBytes = Number(usage);
+    const limitBytes = parseLimit((await this.#read(path, 'memory', 'memory.limit_in_bytes')) ?? '');
+    // memory.memsw counts memory and swap together; its files are missing when the kernel does not account swap.
+    const both = await this.#read(path, 'memory', 'memory.memsw.limit_in_bytes');
+    const bothLimit = parseLimit(both ?? '');
+    const swapLimit = bothLimit === undefined || limitBytes === undefined ? undefined : Math.max(0, bothLimit - limitBytes);
     return {
-      usageBytes, workingSetBytes: Math.max(0, usageBytes - (stat.get('total_inactive_file') ?? 0)),
-      rssBytes: stat.get('total_rss') ?? 0, cacheBytes: stat.get('total_cache') ?? 0, mappedFileBytes: stat.get('total_mapped_file') ?? 0,
-      pageFaults: stat.get('total_pgfault') ?? 0, majorPageFaults: stat.get('total_pgmajfault') ?? 0,
-      limitBytes: parseLimit((await this.#read(path, 'memory', 'memory.limit_in_bytes')) ?? ''),
+      usageBytes, workingSetBytes: Math.max(0, usageBytes - number('total_inactive_file')),
+      rssBytes: number('total_rss'), cacheBytes: number('total_cache'), mappedFileBytes: number('total_mapped_file'),
+      activeFileBytes: number('total_active_file'), inactiveFileBytes: number('total_inactive_file'),
+      pageFaults: number('total_pgfault'), majorPageFaults: number('total_pgmajfault'), ownPageFaults: number('pgfault'), ownMajorPageFaults: number('pgmajfault'),
+      limitBytes, swap: both === undefined ? undefined : { usageBytes: number('total_swap'), limitBytes: swapLimit },
     };
   }
 
-  /** memory.memsw counts both together; the files are missing when the kernel does not account swap. */
-  async swap(path: string): Promise<SwapUsage | undefined> {
-    const stat = await this.#read(path, 'memory', 'memory.stat');
-    const both = await this.#read(path, 'memory', 'memory.memsw.limit_in_bytes');
-    if (stat === undefined || both === undefined) return undefined;
-    const bothLimit = parseLimit(both);
-    const memoryLimit = parseLimit((await this.#read(path, 'memory', 'memory.limit_in_bytes')) ?? '');
-    const limitBytes = bothLimit === undefined || memoryLimit === undefined ? undefined : Math.max(0, bothLimit - memoryLimit);
-    return { usageBytes: parseFlatKeyed(stat).get('total_swap') ?? 0, limitBytes };
+  async memoryHistory(path: string): Promise<MemoryHistory | undefined> {
+    const peak = await this.#read(path, 'memory', 'memory.max_usage_in_bytes');
+    if (peak === undefined) return undefined;
+    const hits = await this.#read(path, 'memory', 'memory.failcnt');
+    const kernel = await this.#read(path, 'memory', 'memory.kmem.usage_in_bytes');
+    return { peakBytes: Number(peak), limitHits: hits === undefined ? undefined : Number(hits), kernelBytes: kernel === undefined ? undefined : Number(kernel) };
   }
 
   async pids(path: string): Promise<PidsUsage | undefined> {
@@ -147,10 +158,20 @@ export class CgroupsV1 implements Cgroups {
     return { current: Number(current), limit: parseLimit((await this.#read(path, 'pids', 'pids.max')) ?? '') };
   }
 
-  async io(path: string): Promise<IoUsage | undefined> {
+  async io(path: string): Promise<DeviceIo[] | undefined> {
     const bytes = await this.#read(path, 'blkio', 'blkio.throttle.io_service_bytes_recursive');
     const operations = await this.#read(path, 'blkio', 'blkio.throttle.io_serviced_recursive');
     return bytes === undefined || operations === undefined ? undefined : parseBlkio(bytes, operations);
+  }
+
+  async hugepages(path: string): Promise<HugepageUsage[]> {
+    if (!this.controllers.has('hugetlb')) return [];
+    const sizes = await Promise.all(hugepageSizes().map(async (pageSize) => {
+      const usage = await this.#read(path, 'hugetlb', `hugetlb.${pageSize}.usage_in_bytes`);
+      const peak = await this.#read(path, 'hugetlb', `hugetlb.${pageSize}.max_usage_in_bytes`);
+      return usage === undefined ? [] : [{ pageSize, usageBytes: Number(usage), peakBytes: peak === undefined ? undefined : Number(peak) }];
+    }));
+    return sizes.flat();
   }
 
   async pressure(path: string, what: 'cpu' | 'memory' | 'io'): Promise<Pressure | undefined> {

@@ -1,9 +1,9 @@
 /** Groups of cgroup v2, where one tree has all controllers. Source of the rules: kernel Documentation/admin-guide/cgroup-v2.rst. */
 import { join } from 'node:path';
-import { groupsDeepestFirst, groupsIn, insist, killAll, makeGroups, pidsIn, readCgroupFile, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
+import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
 import { cgroupPathParts, parseFlatKeyed, parseIoStat, parseLimit, parsePressure } from './cgroup-parse.ts';
 import { settingsV2 } from './cgroup-settings.ts';
-import type { CgroupResources, Cgroups, CpuUsage, IoUsage, MemoryUsage, PidsUsage, Pressure, SwapUsage } from './cgroup-types.ts';
+import type { CgroupResources, Cgroups, CpuUsage, DeviceIo, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure, SwapUsage } from './cgroup-types.ts';
 import type { Ctx } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
@@ -15,11 +15,13 @@ const namesIn = (text: string | undefined): Set<string> => new Set((text ?? '').
 
 export class CgroupsV2 implements Cgroups {
   readonly version = 2;
+  readonly hasPressure: boolean;
   readonly controllers: ReadonlySet<string>;
   readonly #root: string;
 
   /** `controllers`: text of the root's `cgroup.controllers`. */
-  constructor(root: string, controllers: string) {
+  constructor(root: string, controllers: string, hasPressure: boolean) {
+    this.hasPressure = hasPressure;
     this.#root = root;
     this.controllers = namesIn(controllers);
   }
@@ -96,6 +98,10 @@ export class CgroupsV2 implements Cgroups {
     return [...(await pidsIn(recursive ? await groupsDeepestFirst(directory) : [directory]))];
   }
 
+  members(path: string): Promise<number[]> {
+    return this.processes(path, { recursive: true });
+  }
+
   async attach(path: string, pid: number): Promise<void> {
     await writeSetting(this.#directory(path), { file: 'cgroup.procs', value: String(pid) });
   }
@@ -116,16 +122,27 @@ export class CgroupsV2 implements Cgroups {
     const statText = await this.#read(path, 'memory.stat');
     if (current === undefined || statText === undefined) return undefined;
     const stat = parseFlatKeyed(statText);
+    const number = (key: string): number => stat.get(key) ?? 0;
     const usageBytes = Number(current);
     return {
-      usageBytes, workingSetBytes: Math.max(0, usageBytes - (stat.get('inactive_file') ?? 0)),
-      rssBytes: stat.get('anon') ?? 0, cacheBytes: stat.get('file') ?? 0, mappedFileBytes: stat.get('file_mapped') ?? 0,
-      pageFaults: stat.get('pgfault') ?? 0, majorPageFaults: stat.get('pgmajfault') ?? 0,
-      limitBytes: parseLimit((await this.#read(path, 'memory.max')) ?? ''),
+      usageBytes, workingSetBytes: Math.max(0, usageBytes - number('inactive_file')),
+      rssBytes: number('anon'), cacheBytes: number('file'), mappedFileBytes: number('file_mapped'),
+      activeFileBytes: number('active_file'), inactiveFileBytes: number('inactive_file'),
+      pageFaults: number('pgfault'), majorPageFaults: number('pgmajfault'), ownPageFaults: number('pgfault'), ownMajorPageFaults: number('pgmajfault'),
+      limitBytes: parseLimit((await this.#read(path, 'memory.max')) ?? ''), swap: await this.#swap(path),
     };
   }
 
-  async swap(path: string): Promise<SwapUsage | undefined> {
+  /** `memory.peak` exists since Linux 5.19, `kernel` in memory.stat since 5.18. */
+  async memoryHistory(path: string): Promise<MemoryHistory | undefined> {
+    const statText = await this.#read(path, 'memory.stat');
+    if (statText === undefined) return undefined;
+    const peak = await this.#read(path, 'memory.peak');
+    const events = parseFlatKeyed((await this.#read(path, 'memory.events')) ?? '');
+    return { peakBytes: peak === undefined ? undefined : Number(peak), limitHits: events.get('max'), kernelBytes: parseFlatKeyed(statText).get('kernel') };
+  }
+
+  async #swap(path: string): Promise<SwapUsage | undefined> {
     const current = await this.#read(path, 'memory.swap.current');
     if (current === undefined) return undefined;
     return { usageBytes: Number(current), limitBytes: parseLimit((await this.#read(path, 'memory.swap.max')) ?? '') };
@@ -137,9 +154,17 @@ export class CgroupsV2 implements Cgroups {
     return { current: Number(current), limit: parseLimit((await this.#read(path, 'pids.max')) ?? '') };
   }
 
-  async io(path: string): Promise<IoUsage | undefined> {
+  async io(path: string): Promise<DeviceIo[] | undefined> {
     const text = await this.#read(path, 'io.stat');
     return text === undefined ? undefined : parseIoStat(text);
+  }
+
+  async hugepages(path: string): Promise<HugepageUsage[]> {
+    const sizes = await Promise.all(hugepageSizes().map(async (pageSize) => {
+      const usage = await this.#read(path, `hugetlb.${pageSize}.current`);
+      return usage === undefined ? [] : [{ pageSize, usageBytes: Number(usage), peakBytes: undefined }];
+    }));
+    return sizes.flat();
   }
 
   async pressure(path: string, what: 'cpu' | 'memory' | 'io'): Promise<Pressure | undefined> {

@@ -76,7 +76,7 @@ test('memory and swap limits are taken in either order when lowered and raised',
   for (const [memory, both] of [[64, 96], [16, 20], [128, 128]] as const) {
     await cgroups.create(path, { memoryLimitBytes: memory << 20, memorySwapLimitBytes: both << 20 });
     assert.equal((await cgroups.memory(path))?.limitBytes, memory << 20);
-    assert.equal((await cgroups.swap(path))?.limitBytes, (both - memory) << 20);
+    assert.equal((await cgroups.memory(path))?.swap?.limitBytes, (both - memory) << 20);
   }
 });
 
@@ -160,10 +160,12 @@ test('the numbers of a group follow what its processes do, and a group that is g
   assert.ok(memory.pageFaults > 1000);
   assert.ok(cpu.usageNs > 1_000_000n && cpu.periods > 0);
   assert.ok(((await cgroups.pids(path))?.current ?? 0) >= 1);
+  assert.ok((await cgroups.members(path)).includes(child.pid ?? 0));
+  assert.ok(((await cgroups.memoryHistory(path))?.peakBytes ?? 0) > 11_000_000);
   assert.ok((await cgroups.io(path)) !== undefined || !cgroups.controllers.has('io'));
   await cgroups.kill(ctx, path);
   await cgroups.remove(ctx, path);
-  for (const read of ['cpu', 'memory', 'swap', 'pids', 'io', 'oomKills'] as const) assert.equal(await cgroups[read](path), undefined, read);
+  for (const read of ['cpu', 'memory', 'memoryHistory', 'pids', 'io', 'oomKills'] as const) assert.equal(await cgroups[read](path), undefined, read);
   assert.equal(await cgroups.pressure(path, 'cpu'), undefined);
 });
 

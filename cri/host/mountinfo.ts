@@ -1,5 +1,5 @@
 /** What is mounted where: /proc/self/mountinfo (proc(5)). */
-import { readFile } from 'node:fs/promises';
+import { readFile, realpath } from 'node:fs/promises';
 
 export interface MountInfo {
   readonly id: number;
@@ -44,4 +44,12 @@ export const readMounts = async (): Promise<MountInfo[]> => parseMountinfo(await
 export async function mountsBelow(path: string): Promise<MountInfo[]> {
   const prefix = path.endsWith('/') ? path : `${path}/`;
   return (await readMounts()).filter(({ mountPoint }) => mountPoint === path || mountPoint.startsWith(prefix));
+}
+
+/** What the file system that `path` lies on is mounted from: `/dev/vda1`, or whatever stands there for one without a device. */
+export async function deviceOf(path: string): Promise<string> {
+  const real = await realpath(path);
+  const above = (await readMounts()).filter(({ mountPoint }) => mountPoint === '/' || mountPoint === real || real.startsWith(`${mountPoint}/`));
+  // Of two mounts on one point, the later covers the earlier.
+  return above.toReversed().toSorted((a, b) => b.mountPoint.length - a.mountPoint.length)[0]?.source ?? '';
 }

@@ -1,12 +1,11 @@
 /** Numbers of a control group as CRI messages. Pure. */
 import { type CpuUsage, type IoUsage, MemoryUsage, type PsiStats, type SwapUsage, type UInt64Value } from '#cri-api';
-import type { CpuUsage as CpuNumbers, MemoryUsage as MemoryNumbers, Pressure, PressureLine, SwapUsage as SwapNumbers } from '#host/cgroup-types.ts';
+import type { CpuUsage as CpuNumbers, MemoryUsage as MemoryNumbers, Pressure, PressureLine } from '#host/cgroup-types.ts';
 
 export interface GroupNumbers {
   readonly cpu: CpuNumbers | undefined;
   readonly nanoCores: bigint | undefined;
   readonly memory: MemoryNumbers | undefined;
-  readonly swap: SwapNumbers | undefined;
   readonly pressure: { readonly cpu: Pressure | undefined; readonly memory: Pressure | undefined; readonly io: Pressure | undefined };
 }
 
@@ -36,7 +35,7 @@ export function memoryMessage(numbers: GroupNumbers, timestamp: bigint): MemoryU
 }
 
 export function swapMessage(numbers: GroupNumbers, timestamp: bigint): SwapUsage {
-  const { swap } = numbers;
+  const swap = numbers.memory?.swap;
   const availableBytes = swap?.limitBytes === undefined ? undefined : Math.max(0, swap.limitBytes - swap.usageBytes);
   return { timestamp, swapAvailableBytes: known(availableBytes), swapUsageBytes: known(swap?.usageBytes) };
 }
@@ -50,9 +49,13 @@ function psi(pressure: Pressure | undefined): PsiStats | undefined {
 export interface InterfaceCounters {
   readonly name: string;
   readonly rxBytes: bigint;
+  readonly rxPackets: bigint;
   readonly rxErrors: bigint;
+  readonly rxDropped: bigint;
   readonly txBytes: bigint;
+  readonly txPackets: bigint;
   readonly txErrors: bigint;
+  readonly txDropped: bigint;
 }
 
 /** /proc/PID/net/dev (proc(5)) without `lo`. */
@@ -61,7 +64,7 @@ export function parseNetDev(text: string): InterfaceCounters[] {
     const match = /^\s*(\S+?):\s*(.*)$/.exec(line);
     const [, name, numbers] = match ?? [];
     if (name === undefined || numbers === undefined || name === 'lo') return [];
-    const [rxBytes, , rxErrors, , , , , , txBytes, , txErrors] = numbers.split(/\s+/).map((word) => BigInt(word));
-    return [{ name, rxBytes: rxBytes ?? 0n, rxErrors: rxErrors ?? 0n, txBytes: txBytes ?? 0n, txErrors: txErrors ?? 0n }];
+    const [rxBytes = 0n, rxPackets = 0n, rxErrors = 0n, rxDropped = 0n, , , , , txBytes = 0n, txPackets = 0n, txErrors = 0n, txDropped = 0n] = numbers.split(/\s+/).map(BigInt);
+    return [{ name, rxBytes, rxPackets, rxErrors, rxDropped, txBytes, txPackets, txErrors, txDropped }];
   });
 }

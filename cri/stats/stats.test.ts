@@ -37,8 +37,11 @@ test('a tree is walked once for all who ask at the same time, and again only lat
 });
 
 test('available memory is what the limit leaves over the working set, and unknown without a limit', () => {
-  const memory = { usageBytes: 50, workingSetBytes: 40, rssBytes: 30, cacheBytes: 0, mappedFileBytes: 0, pageFaults: 2, majorPageFaults: 1 };
-  const numbers = { cpu: undefined, nanoCores: undefined, swap: undefined, pressure: { cpu: undefined, memory: undefined, io: undefined } };
+  const memory = {
+    usageBytes: 50, workingSetBytes: 40, rssBytes: 30, cacheBytes: 0, mappedFileBytes: 0, activeFileBytes: 0, inactiveFileBytes: 0,
+    pageFaults: 2, majorPageFaults: 1, ownPageFaults: 2, ownMajorPageFaults: 1, swap: undefined,
+  };
+  const numbers = { cpu: undefined, nanoCores: undefined, pressure: { cpu: undefined, memory: undefined, io: undefined } };
   assert.deepEqual(memoryMessage({ ...numbers, memory: { ...memory, limitBytes: 100 } }, 7n).availableBytes, { value: 60n });
   assert.deepEqual(memoryMessage({ ...numbers, memory: { ...memory, limitBytes: 30 } }, 7n).availableBytes, { value: 0n });
   assert.equal(memoryMessage({ ...numbers, memory: { ...memory, limitBytes: undefined } }, 7n).availableBytes, undefined);
@@ -50,5 +53,7 @@ test('the counters of each interface but lo are read', () => {
     lo: 100 1 0 0 0 0 0 0 100 1 0 0 0 0 0 0
   eth0:9007199254740993 12 3 0 0 0 0 0 456 7 2 0 0 0 0 0
 `;
-  assert.deepEqual(parseNetDev(text), [{ name: 'eth0', rxBytes: 9_007_199_254_740_993n, rxErrors: 3n, txBytes: 456n, txErrors: 2n }]);
+  assert.deepEqual(parseNetDev(text), [
+    { name: 'eth0', rxBytes: 9_007_199_254_740_993n, rxPackets: 12n, rxErrors: 3n, rxDropped: 0n, txBytes: 456n, txPackets: 7n, txErrors: 2n, txDropped: 0n },
+  ]);
 });

@@ -1,23 +1,23 @@
 /** ContainerStats, PodSandboxStats and their lists. */
-import { readFileSync } from 'node:fs';
-import type { ContainerStats, ContainerStatsFilter, LinuxPodSandboxStats, NetworkUsage, PodSandboxStats, PodSandboxStatsFilter } from '#cri-api';
+import {
+  ContainerStats, type ContainerStatsFilter, type Encoded, encoded, type LinuxPodSandboxStats, type NetworkUsage, PodSandboxStats, type PodSandboxStatsFilter,
+} from '#cri-api';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { nowNs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
-import { isErrno } from '#host/errno.ts';
-import { inNetworkNamespace, namespacePath } from '#host/namespaces.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';
 import type { CpuRates } from './cpu-rates.ts';
 import type { DiskUsage } from './disk-usage.ts';
-import { cpuMessage, type GroupNumbers, ioMessage, known, memoryMessage, parseNetDev, swapMessage } from './messages.ts';
+import { cpuMessage, type GroupNumbers, ioMessage, known, memoryMessage, swapMessage } from './messages.ts';
+import { interfacesOf } from './network.ts';
 
 export interface StatsDeps {
   readonly containers: Pick<ContainerStore, 'get' | 'list'>;
   readonly sandboxes: Pick<SandboxStore, 'get' | 'list'>;
-  readonly cgroups: Pick<Cgroups, 'cpu' | 'memory' | 'swap' | 'pids' | 'pressure'>;
+  readonly cgroups: Pick<Cgroups, 'cpu' | 'memory' | 'pids' | 'pressure'>;
   readonly rates: CpuRates;
   readonly disk: DiskUsage;
   /** Where the writable layers lie. */
@@ -32,15 +32,15 @@ const hasLabels = (labels: Readonly<Record<string, string>>, wanted: Readonly<Re
 /** Fault not-found for an unknown container. One that does not run has no cpu and memory figures. */
 export const containerStats = (ctx: Ctx, deps: StatsDeps, id: string): Promise<ContainerStats> => statsOf(ctx, deps, deps.containers.get(id));
 
-/** Of the running containers that the filter fits. */
-export function listContainerStats(ctx: Ctx, deps: StatsDeps, filter: ContainerStatsFilter | undefined): Promise<ContainerStats[]> {
+/** Of the running containers that the filter fits; each is measured when it is called for. */
+export function listContainerStats(ctx: Ctx, deps: StatsDeps, filter: ContainerStatsFilter | undefined): (() => Promise<Encoded<ContainerStats>>)[] {
   const wanted = deps.containers.list().filter(
     (record) =>
       record.state.name === 'running' &&
       (filter === undefined ||
         (record.id.startsWith(filter.id) && record.sandboxId.startsWith(filter.podSandboxId) && hasLabels(record.config.labels, filter.labelSelector))),
   );
-  return Promise.all(wanted.map((record) => statsOf(ctx, deps, record)));
+  return wanted.map((record) => async () => encoded(ContainerStats, await statsOf(ctx, deps, record)));
 }
 
 async function statsOf(ctx: Ctx, deps: StatsDeps, record: ContainerRecord): Promise<ContainerStats> {
@@ -62,27 +62,26 @@ async function statsOf(ctx: Ctx, deps: StatsDeps, record: ContainerRecord): Prom
 
 async function readGroup(deps: StatsDeps, path: string): Promise<GroupNumbers> {
   const { cgroups } = deps;
-  const [cpu, memory, swap, cpuPressure, memoryPressure, ioPressure] = await Promise.all([
+  const [cpu, memory, cpuPressure, memoryPressure, ioPressure] = await Promise.all([
     cgroups.cpu(path),
     cgroups.memory(path),
-    cgroups.swap(path),
     cgroups.pressure(path, 'cpu'),
     cgroups.pressure(path, 'memory'),
     cgroups.pressure(path, 'io'),
   ]);
   const nanoCores = cpu === undefined ? undefined : deps.rates.nanoCores(path, { usageNs: cpu.usageNs, atNs: nowNs() });
-  return { cpu, nanoCores, memory, swap, pressure: { cpu: cpuPressure, memory: memoryPressure, io: ioPressure } };
+  return { cpu, nanoCores, memory, pressure: { cpu: cpuPressure, memory: memoryPressure, io: ioPressure } };
 }
 
 /** Fault not-found for an unknown sandbox. */
 export const podSandboxStats = (ctx: Ctx, deps: StatsDeps, id: string): Promise<PodSandboxStats> => podStatsOf(ctx, deps, deps.sandboxes.get(id));
 
-/** Of the ready sandboxes that the filter fits. */
-export function listPodSandboxStats(ctx: Ctx, deps: StatsDeps, filter: PodSandboxStatsFilter | undefined): Promise<PodSandboxStats[]> {
+/** Of the ready sandboxes that the filter fits; each is measured when it is called for. */
+export function listPodSandboxStats(ctx: Ctx, deps: StatsDeps, filter: PodSandboxStatsFilter | undefined): (() => Promise<Encoded<PodSandboxStats>>)[] {
   const wanted = deps.sandboxes
     .list()
     .filter((record) => record.state.name === 'ready' && (filter === undefined || (record.id.startsWith(filter.id) && hasLabels(record.config.labels, filter.labelSelector))));
-  return Promise.all(wanted.map((record) => podStatsOf(ctx, deps, record)));
+  return wanted.map((record) => async () => encoded(PodSandboxStats, await podStatsOf(ctx, deps, record)));
 }
 
 async function podStatsOf(ctx: Ctx, deps: StatsDeps, record: SandboxRecord): Promise<PodSandboxStats> {
@@ -97,10 +96,11 @@ async function podStatsOf(ctx: Ctx, deps: StatsDeps, record: SandboxRecord): Pro
 async function linuxPodStats(ctx: Ctx, deps: StatsDeps, record: SandboxRecord): Promise<LinuxPodSandboxStats> {
   const running = deps.containers.list().filter(({ sandboxId, state }) => sandboxId === record.id && state.name === 'running');
   const group = deps.podCgroup(record);
-  const [containers, numbers, pids] = await Promise.all([
+  const [containers, numbers, pids, network] = await Promise.all([
     Promise.all(running.map((container) => statsOf(ctx, deps, container))),
     group === '' ? undefined : readGroup(deps, group),
     Promise.all(running.map(({ cgroupPath }) => deps.cgroups.pids(cgroupPath))),
+    networkOf(record),
   ]);
   const timestamp = nowNs();
   return {
@@ -108,27 +108,15 @@ async function linuxPodStats(ctx: Ctx, deps: StatsDeps, record: SandboxRecord): 
     memory: numbers && memoryMessage(numbers, timestamp),
     io: numbers && ioMessage(numbers, timestamp),
     process: { timestamp, processCount: known(pids.reduce((sum, usage) => sum + (usage?.current ?? 0), 0)) },
-    network: networkOf(record, timestamp),
+    network,
     containers,
   };
 }
 
-/** The counters of the pod's interfaces; undefined with the host's network. */
-function networkOf(record: SandboxRecord, timestamp: bigint): NetworkUsage | undefined {
-  if (!record.owns.some(({ kind }) => kind === 'network')) return undefined;
-  let text: string;
-  try {
-    text = inNetworkNamespace(namespacePath(record.namespacesDir, 'net'), () => readFileSync('/proc/thread-self/net/dev', 'latin1'));
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'EINVAL')) return undefined;
-    throw error;
-  }
-  const [first, ...others] = parseNetDev(text).map((counters) => ({
-    name: counters.name,
-    rxBytes: known(counters.rxBytes),
-    rxErrors: known(counters.rxErrors),
-    txBytes: known(counters.txBytes),
-    txErrors: known(counters.txErrors),
+/** Undefined with the host's network. The first interface is the one that CNI made for the pod: lo is not counted. */
+async function networkOf(record: SandboxRecord): Promise<NetworkUsage | undefined> {
+  const [first, ...others] = (await interfacesOf(record)).map(({ name, rxBytes, rxErrors, txBytes, txErrors }) => ({
+    name, rxBytes: known(rxBytes), rxErrors: known(rxErrors), txBytes: known(txBytes), txErrors: known(txErrors),
   }));
-  return { timestamp, defaultInterface: first, interfaces: others };
+  return first === undefined ? undefined : { timestamp: nowNs(), defaultInterface: first, interfaces: others };
 }
