@@ -49,6 +49,7 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
       stop: async () => {
         imageSweeper.stop();
         networkSweeper.stop();
+        parts.events.close();
         await listening.close(stopGraceMs);
         ended.abort();
         await parts.images.close();

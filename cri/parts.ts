@@ -7,16 +7,21 @@ import type { Cgroups } from '#host/cgroup-types.ts';
 import { monotonicMs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { findProgram } from '#host/exec.ts';
+import { deviceOf } from '#host/mountinfo.ts';
 import { Fault } from '#host/fault.ts';
 import { warmThreadPool } from '#host/namespaces.ts';
 import { type CriConfig, criKeys } from './config.ts';
 import type { CreateDeps } from './container/create.ts';
 import { type Exits, watchExits } from './container/exit.ts';
+import type { RepoDigestOf } from './container/list.ts';
+import { containerStatus } from './container/status.ts';
 import type { RemoveDeps as RemoveContainerDeps } from './container/remove.ts';
 import { stopContainer } from './container/stop.ts';
 import { removeContainer } from './container/remove.ts';
 import { teardownContainer } from './container/teardown.ts';
 import { specHost } from './container/host.ts';
+import { EventHub } from './events/hub.ts';
+import { type CriEventHub, publishEvents } from './events/publish.ts';
 import { Images } from './image/images.ts';
 import type { ImageRecord } from './image/store.ts';
 import { cgroupPlace } from './oci/cgroup-path.ts';
@@ -26,6 +31,7 @@ import { deleteContainer, makeDetached, type OciRuntime } from './oci/runtime.ts
 import { type InitDeps, stopInit } from './sandbox/init.ts';
 import { sandboxNetwork, type SandboxNetwork } from './sandbox/network.ts';
 import type { RemoveDeps as RemoveSandboxDeps } from './sandbox/remove.ts';
+import { podSandboxStatus } from './sandbox/status.ts';
 import { teardownSandbox } from './sandbox/teardown.ts';
 import { prepareRootfs, removeRootfs, rootfsUsage } from './snapshot/overlay.ts';
 import { containerStore, type ContainerStore } from './state/container-store.ts';
@@ -37,6 +43,7 @@ import type { SandboxRecord } from './state/sandbox-record.ts';
 import { sandboxStore, type SandboxStore } from './state/sandbox-store.ts';
 import { CpuRates } from './stats/cpu-rates.ts';
 import { DiskUsage } from './stats/disk-usage.ts';
+import type { MetricsDeps } from './stats/metrics.ts';
 import type { StatsDeps } from './stats/stats.ts';
 
 export interface CriParts {
@@ -45,6 +52,7 @@ export interface CriParts {
   readonly containers: ContainerStore;
   readonly sandboxes: SandboxStore;
   readonly images: Images;
+  readonly repoDigestOf: RepoDigestOf;
   readonly cni: Cni;
   readonly network: SandboxNetwork;
   readonly runtimes: readonly OciRuntime[];
@@ -57,7 +65,8 @@ export interface CriParts {
   readonly removeContainer: RemoveContainerDeps;
   readonly removeSandbox: RemoveSandboxDeps;
   readonly init: InitDeps;
-  readonly stats: StatsDeps;
+  readonly stats: StatsDeps & MetricsDeps;
+  readonly events: CriEventHub;
   /** Containers that were asked to stop. */
   readonly asked: Set<ContainerId>;
   readonly scratchDir: string;
@@ -83,6 +92,9 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     sandboxes.load(ctx),
     cni.start(ctx),
   ]);
+  const repoDigestOf: RepoDigestOf = (imageId) => images.find(imageId)?.repoDigests[0];
+  const events: CriEventHub = new EventHub(monotonicMs);
+  publishEvents({ hub: events, containers, sandboxes, podSandboxStatus, containerStatus: (record) => containerStatus(record, repoDigestOf) });
   const runtimeOf = runtimeTable(runtimes, config.defaultRuntime);
   const flights = { sandboxes: new Flights<SandboxId>(), containers: new Flights<ContainerId>() };
   const network = sandboxNetwork(cni);
@@ -111,7 +123,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     resolveHandler: (name) => runtimeOf(name).name,
   };
   return {
-    paths, cgroups, containers, sandboxes, images, cni, network, runtimes, runtimeOf, exits, flights, containerLock, init, asked, scratchDir,
+    paths, cgroups, containers, sandboxes, images, repoDigestOf, events, cni, network, runtimes, runtimeOf, exits, flights, containerLock, init, asked, scratchDir,
     removeContainer: removeContainerDeps,
     createContainer: {
       paths, containers, sandboxes, runtimeOf, flights: flights.containers, lock: containerLock,
@@ -132,7 +144,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
       teardown: (own, id) => teardownSandbox(own, { sandboxes, network, stopInit: (at, sandbox, handler) => stopInit(at, init, sandbox, handler) }, id),
     },
     stats: {
-      containers, sandboxes, cgroups, rates, disk, containersDir: paths.containersDir,
+      containers, sandboxes, cgroups, rates, disk, containersDir: paths.containersDir, containersDevice: await deviceOf(paths.containersDir),
       podCgroup: (sandbox: SandboxRecord) => podCgroup(config, sandbox),
     },
   };

@@ -1,11 +1,12 @@
 /** The verbs of the CRI on the parts of this server: what cri/service calls. */
+import { type Encoded, encoded, Image, PodSandbox } from '#cri-api';
 import type { ImageVerbs } from './service/image-service.ts';
 import type { RuntimeVerbs } from './service/runtime-service.ts';
 import { runtimeConfig, status, version } from './service/runtime-status.ts';
 import type { CriConfig } from './config.ts';
 import { createContainer } from './container/create.ts';
 import { execSync } from './container/exec-sync.ts';
-import { listContainers, type RepoDigestOf } from './container/list.ts';
+import { containerEncoder, listContainers } from './container/list.ts';
 import { removeContainer } from './container/remove.ts';
 import { reopenContainerLog } from './container/reopen-log.ts';
 import { startContainer } from './container/start.ts';
@@ -19,6 +20,10 @@ import { removePodSandbox } from './sandbox/remove.ts';
 import { runPodSandbox } from './sandbox/run.ts';
 import { isVisible, matchesFilter, podSandbox, podSandboxInfo, podSandboxStatus } from './sandbox/status.ts';
 import { stopPodSandbox } from './sandbox/stop.ts';
+import { PerVersion } from './state/per-version.ts';
+import type { SandboxRecord } from './state/sandbox-record.ts';
+import { metricDescriptors } from './stats/metric-families.ts';
+import { listPodSandboxMetrics } from './stats/metrics.ts';
 import { containerStats, listContainerStats, listPodSandboxStats, podSandboxStats } from './stats/stats.ts';
 
 type SandboxVerbs = Pick<RuntimeVerbs, 'runPodSandbox' | 'stopPodSandbox' | 'removePodSandbox' | 'podSandboxStatus' | 'listPodSandbox'>;
@@ -49,6 +54,9 @@ export function runtimeVerbs(parts: CriParts, config: CriConfig, nodeletVersion:
     listContainerStats: (ctx, filter) => listContainerStats(ctx, stats, filter),
     podSandboxStats: (ctx, id) => podSandboxStats(ctx, stats, id),
     listPodSandboxStats: (ctx, filter) => listPodSandboxStats(ctx, stats, filter),
+    metricDescriptors: () => metricDescriptors(parts.cgroups),
+    listPodSandboxMetrics: (ctx) => listPodSandboxMetrics(ctx, stats),
+    containerEvents: (ctx) => parts.events.listen(ctx.signal, () => ctx.log.warn('a client of GetContainerEvents is too slow: it misses events')),
   };
 }
 
@@ -68,6 +76,7 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
     if (!isVisible(record)) throw new Fault('not-found', `sandbox ${JSON.stringify(id)} not found`);
     return record;
   };
+  const shown = new PerVersion<SandboxRecord, Encoded<PodSandbox>>();
   return {
     runPodSandbox: (ctx, request) => runPodSandbox(ctx, run, request),
     stopPodSandbox: async (ctx, id) => void (await stopPodSandbox(ctx, removeSandbox, id)),
@@ -76,13 +85,13 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
       const record = visible(id);
       return { status: podSandboxStatus(record), info: isVerbose ? podSandboxInfo(record) : {} };
     },
-    listPodSandbox: (filter) => sandboxes.list().filter((record) => matchesFilter(record, filter)).map(podSandbox),
+    listPodSandbox: (filter) => sandboxes.list().filter((record) => matchesFilter(record, filter)).map((record) => shown.of(record, (each) => encoded(PodSandbox, podSandbox(each)))),
   };
 }
 
 function containerVerbs(parts: CriParts): ContainerVerbs {
-  const { containers, sandboxes, runtimeOf, cgroups, exits, asked, containerLock: lock } = parts;
-  const repoDigestOf: RepoDigestOf = (imageId) => parts.images.find(imageId)?.repoDigests[0];
+  const { containers, sandboxes, runtimeOf, cgroups, exits, asked, repoDigestOf, containerLock: lock } = parts;
+  const encode = containerEncoder(repoDigestOf);
   return {
     createContainer: (ctx, request) => createContainer(ctx, parts.createContainer, request),
     startContainer: (ctx, id) => startContainer(ctx, { containers, sandboxes, lock, runtimeOf }, id),
@@ -92,7 +101,7 @@ function containerVerbs(parts: CriParts): ContainerVerbs {
       const record = containers.get(id);
       return { status: containerStatus(record, repoDigestOf), info: isVerbose ? await containerInfo(record) : {} };
     },
-    listContainers: (filter) => listContainers(containers.list(), filter, repoDigestOf),
+    listContainers: (filter) => listContainers(containers.list(), filter, encode),
     updateContainerResources: (ctx, id, resources) =>
       updateContainerResources(ctx, { containers, cgroups, lock, host: parts.createContainer.host }, { id, resources }),
     reopenContainerLog: (ctx, id) => reopenContainerLog(ctx, { containers }, id),
@@ -104,7 +113,7 @@ function containerVerbs(parts: CriParts): ContainerVerbs {
 export function imageVerbs(parts: CriParts, onRemoved: () => void): ImageVerbs {
   const { images } = parts;
   return {
-    list: (ref) => images.list(ref),
+    list: (ref) => images.list(ref).map((image) => encoded(Image, image)),
     status: (ref, isVerbose) => images.status(ref, { verbose: isVerbose }),
     pull: async (ctx, request) => (await images.pull(ctx, request)).id,
     remove: async (ctx, ref) => {

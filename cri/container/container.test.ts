@@ -1,13 +1,13 @@
 /** What is pure about containers: filters, messages, families of processes, propagation. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ContainerConfig, ContainerFilter, ContainerState, type DeepPartial, Signal } from '#cri-api';
+import { Container, ContainerConfig, ContainerFilter, ContainerState, type DeepPartial, Signal } from '#cri-api';
 import { parseMountinfo } from '#host/mountinfo.ts';
 import { heldBy } from '../oci/monitor-group.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import { asContainerId, asSandboxId } from '../state/ids.ts';
 import { familyOf } from './kill-tree.ts';
-import { listContainers } from './list.ts';
+import { containerEncoder, listContainers } from './list.ts';
 import { propagationOf } from './sources.ts';
 import { containerStatus } from './status.ts';
 
@@ -18,7 +18,6 @@ const record = (rest: Partial<ContainerRecord>): ContainerRecord => ({
 });
 const running = record({ id: asContainerId('c2'), sandboxId: asSandboxId('s2'), config: ContainerConfig.create(), state: { name: 'running', createdAtNs: 1n, startedAtNs: 2n } });
 const half = record({ id: asContainerId('c3'), state: { name: 'making', createdAtNs: 1n } });
-const noDigest = (): undefined => undefined;
 
 const filters: [DeepPartial<ContainerFilter> | undefined, string[]][] = [
   [undefined, ['c1', 'c2']],
@@ -32,10 +31,21 @@ const filters: [DeepPartial<ContainerFilter> | undefined, string[]][] = [
 ];
 for (const [filter, ids] of filters) {
   test(`containers listed with ${JSON.stringify(filter)}: ${ids.join(', ')}`, () => {
-    const listed = listContainers([record({}), running, half], filter && ContainerFilter.fromPartial(filter), noDigest);
-    assert.deepEqual(listed.map(({ id }) => id), ids);
+    const listed = listContainers([record({}), running, half], filter && ContainerFilter.fromPartial(filter), ({ id }) => id);
+    assert.deepEqual(listed, ids);
   });
 }
+
+test('the message of a record is kept until the record or the digest of its image is another', () => {
+  let digest = 'web@sha256:2';
+  const encode = containerEncoder(() => digest);
+  const first = encode(running);
+  assert.equal(Container.decode(first).imageRef, digest);
+  assert.equal(encode(running), first);
+  digest = 'web@sha256:3';
+  assert.equal(Container.decode(encode(running)).imageRef, digest);
+  assert.equal(Container.decode(encode({ ...running, state: { name: 'created', createdAtNs: 1n } })).state, ContainerState.CONTAINER_CREATED);
+});
 
 test('a status has the user’s image name, the id and the digest the image came by, and the stop signal as the CRI numbers it', () => {
   const status = containerStatus(record({}), () => 'web@sha256:2');

@@ -1,5 +1,5 @@
-/** ListContainers: records → CRI messages. Pure. */
-import { ContainerState, type Container, type ContainerFilter } from '#cri-api';
+/** ListContainers: records → CRI messages. */
+import { Container, type ContainerFilter, ContainerState, type Encoded, encoded } from '#cri-api';
 import type { ContainerRecord } from '../state/container-record.ts';
 
 /** What an image is called, and by which digest it came, while it is in the store. */
@@ -29,12 +29,14 @@ const matchesFilter = (record: ContainerRecord, filter: ContainerFilter | undefi
       (filter.state === undefined || filter.state.state === criState(record)) &&
       hasLabels(record.config.labels, filter.labelSelector)));
 
-const criContainer = (record: ContainerRecord, repoDigestOf: RepoDigestOf): Container => ({
+const imageRefOf = (record: ContainerRecord, repoDigestOf: RepoDigestOf): string => repoDigestOf(record.image.id) ?? record.image.id;
+
+const criContainer = (record: ContainerRecord, imageRef: string): Container => ({
   id: record.id,
   podSandboxId: record.sandboxId,
   metadata: record.config.metadata,
   image: record.config.image,
-  imageRef: repoDigestOf(record.image.id) ?? record.image.id,
+  imageRef,
   imageId: record.image.id,
   state: criState(record),
   createdAt: record.state.createdAtNs,
@@ -42,5 +44,19 @@ const criContainer = (record: ContainerRecord, repoDigestOf: RepoDigestOf): Cont
   annotations: record.config.annotations,
 });
 
-export const listContainers = (records: readonly ContainerRecord[], filter: ContainerFilter | undefined, repoDigestOf: RepoDigestOf): Container[] =>
-  records.filter((record) => matchesFilter(record, filter)).map((record) => criContainer(record, repoDigestOf));
+/** `show` makes the answer of each record that the filter fits. */
+export const listContainers = <Shown>(records: readonly ContainerRecord[], filter: ContainerFilter | undefined, show: (record: ContainerRecord) => Shown): Shown[] =>
+  records.filter((record) => matchesFilter(record, filter)).map(show);
+
+/** Makes the message of a record in wire form, and keeps it until the record or the digest of its image is another. */
+export function containerEncoder(repoDigestOf: RepoDigestOf): (record: ContainerRecord) => Encoded<Container> {
+  const kept = new WeakMap<ContainerRecord, { readonly imageRef: string; readonly message: Encoded<Container> }>();
+  return (record) => {
+    const imageRef = imageRefOf(record, repoDigestOf);
+    const last = kept.get(record);
+    if (last?.imageRef === imageRef) return last.message;
+    const message = encoded(Container, criContainer(record, imageRef));
+    kept.set(record, { imageRef, message });
+    return message;
+  };
+}

@@ -2,17 +2,17 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import {
-  type AuthConfig, type Image, type ImageFsInfoResponse, ImageServiceService, type ImageServiceServer, type ImageStatusResponse, ListImagesResponse, PullImageResponse,
-  RemoveImageResponse,
+  type AuthConfig, type Encoded, type Image, type ImageFsInfoResponse, ImageServiceService, type ImageServiceServer, type ImageStatusResponse, PullImageResponse, RemoveImageResponse,
 } from '#cri-api';
 import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
 import { unary } from './call.ts';
+import { imageListMethods } from './list-methods.ts';
 import { withRefusals } from './unimplemented.ts';
 
 export interface ImageVerbs {
   /** All images, or those that the reference names. */
-  list(ref: string): readonly Image[];
+  list(ref: string): readonly Encoded<Image>[];
   status(ref: string, isVerbose: boolean): Promise<ImageStatusResponse>;
   /** The image's id. */
   pull(ctx: Ctx, request: { ref: string; auth: AuthConfig | undefined }): Promise<string>;
@@ -24,7 +24,6 @@ export interface ImageVerbs {
 
 export function imageService(log: Logger, verbs: ImageVerbs): UntypedServiceImplementation {
   const present: Partial<ImageServiceServer> = {
-    listImages: unary(log, 'ListImages', (_ctx, request) => ListImagesResponse.create({ images: [...verbs.list(request.filter?.image?.image ?? '')] })),
     imageStatus: unary(log, 'ImageStatus', (_ctx, request) =>
       verbs.status(named(request.image?.image, 'image.image'), request.verbose),
     ),
@@ -38,7 +37,7 @@ export function imageService(log: Logger, verbs: ImageVerbs): UntypedServiceImpl
     }),
     imageFsInfo: unary(log, 'ImageFsInfo', () => verbs.fsInfo()),
   };
-  return withRefusals(ImageServiceService, present);
+  return withRefusals(ImageServiceService, { ...present, ...imageListMethods(log, verbs.list) });
 }
 
 function named(value: string | undefined, field: string): string {

@@ -1,11 +1,11 @@
 /** The gRPC server on a unix socket. */
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
-import { ImageServiceService, RuntimeServiceService } from '#cri-api';
+import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { Fault } from '#host/fault.ts';
 import { umask } from '#host/libc.ts';
 import { maxMessageBytes } from '../api/client.ts';
+import { imageDefinition, runtimeDefinition } from './list-methods.ts';
 
 export interface Listening {
   /** Ends the open calls after `graceMs` and removes the socket. */
@@ -22,8 +22,8 @@ export async function listen(socket: string, services: { runtime: UntypedService
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
   });
-  server.addService(RuntimeServiceService as unknown as ServiceDefinition, services.runtime);
-  server.addService(ImageServiceService as unknown as ServiceDefinition, services.image);
+  server.addService(runtimeDefinition, services.runtime);
+  server.addService(imageDefinition, services.image);
   await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
   await rm(socket, { force: true });
   // Made unreachable for others from the first moment, not only after the chmod.

@@ -2,19 +2,18 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import {
-  type Container, type ContainerConfig, type ContainerFilter, type ContainerStats, type ContainerStatsFilter, ContainerStatsResponse, type ContainerStatus,
-  ContainerStatusResponse, CreateContainerResponse, ExecSyncResponse, type LinuxContainerResources, ListContainersResponse, ListContainerStatsResponse,
-  ListPodSandboxResponse, ListPodSandboxStatsResponse, type PodSandbox, type PodSandboxConfig, type PodSandboxFilter, type PodSandboxStats,
-  type PodSandboxStatsFilter, PodSandboxStatsResponse, type PodSandboxStatus, PodSandboxStatusResponse, RemoveContainerResponse, RemovePodSandboxResponse,
+  type ContainerConfig, type ContainerStats, ContainerStatsResponse, type ContainerStatus, ContainerStatusResponse, CreateContainerResponse, ExecSyncResponse,
+  type LinuxContainerResources, ListMetricDescriptorsResponse, type MetricDescriptor, type PodSandboxConfig, type PodSandboxStats, PodSandboxStatsResponse, type PodSandboxStatus, PodSandboxStatusResponse, RemoveContainerResponse, RemovePodSandboxResponse,
   ReopenContainerLogResponse, RunPodSandboxResponse, type RuntimeConfigResponse, RuntimeServiceService, type RuntimeServiceServer, StartContainerResponse,
   type StatusResponse, StopContainerResponse, StopPodSandboxResponse, UpdateContainerResourcesResponse, UpdatePodSandboxResourcesResponse,
   UpdateRuntimeConfigResponse, type VersionResponse,
 } from '#cri-api';
 import type { Ctx } from '#host/ctx.ts';
 import { unary } from './call.ts';
+import { listMethods, type ListVerbs } from './list-methods.ts';
 import { withRefusals } from './unimplemented.ts';
 
-export interface RuntimeVerbs {
+export interface RuntimeVerbs extends ListVerbs {
   version(): VersionResponse;
   status(isVerbose: boolean): StatusResponse;
   runtimeConfig(): RuntimeConfigResponse;
@@ -24,26 +23,23 @@ export interface RuntimeVerbs {
   stopPodSandbox(ctx: Ctx, id: string): Promise<void>;
   removePodSandbox(ctx: Ctx, id: string): Promise<void>;
   podSandboxStatus(id: string, isVerbose: boolean): { status: PodSandboxStatus; info: Record<string, string> };
-  listPodSandbox(filter: PodSandboxFilter | undefined): PodSandbox[];
 
   createContainer(ctx: Ctx, request: { podSandboxId: string; config: ContainerConfig | undefined }): Promise<string>;
   startContainer(ctx: Ctx, id: string): Promise<void>;
   stopContainer(ctx: Ctx, id: string, graceSeconds: number): Promise<void>;
   removeContainer(ctx: Ctx, id: string): Promise<void>;
   containerStatus(id: string, isVerbose: boolean): Promise<{ status: ContainerStatus; info: Record<string, string> }>;
-  listContainers(filter: ContainerFilter | undefined): Container[];
   updateContainerResources(ctx: Ctx, id: string, resources: LinuxContainerResources | undefined): Promise<void>;
   reopenContainerLog(ctx: Ctx, id: string): Promise<void>;
   execSync(ctx: Ctx, request: { id: string; command: readonly string[]; timeoutSeconds: number }): Promise<{ stdout: Uint8Array; stderr: Uint8Array; exitCode: number }>;
 
   containerStats(ctx: Ctx, id: string): Promise<ContainerStats>;
-  listContainerStats(ctx: Ctx, filter: ContainerStatsFilter | undefined): Promise<ContainerStats[]>;
   podSandboxStats(ctx: Ctx, id: string): Promise<PodSandboxStats>;
-  listPodSandboxStats(ctx: Ctx, filter: PodSandboxStatsFilter | undefined): Promise<PodSandboxStats[]>;
+  metricDescriptors(): MetricDescriptor[];
 }
 
 export function runtimeService(log: Logger, verbs: RuntimeVerbs): UntypedServiceImplementation {
-  return withRefusals(RuntimeServiceService, { ...ownMethods(log, verbs), ...sandboxMethods(log, verbs), ...containerMethods(log, verbs), ...statsMethods(log, verbs) });
+  return withRefusals(RuntimeServiceService, { ...ownMethods(log, verbs), ...sandboxMethods(log, verbs), ...containerMethods(log, verbs), ...statsMethods(log, verbs), ...listMethods(log, verbs) });
 }
 
 const ownMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServiceServer> => ({
@@ -69,7 +65,6 @@ const sandboxMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServic
     return RemovePodSandboxResponse.create();
   }),
   podSandboxStatus: unary(log, 'PodSandboxStatus', (_ctx, request) => PodSandboxStatusResponse.create(verbs.podSandboxStatus(request.podSandboxId, request.verbose))),
-  listPodSandbox: unary(log, 'ListPodSandbox', (_ctx, request) => ListPodSandboxResponse.create({ items: verbs.listPodSandbox(request.filter) })),
   // The kubelet has resized the pod's own group already; a sandbox has nothing of its own to resize (CRI api.proto: best effort).
   updatePodSandboxResources: unary(log, 'UpdatePodSandboxResources', () => UpdatePodSandboxResourcesResponse.create()),
 });
@@ -93,7 +88,6 @@ const containerMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServ
   containerStatus: unary(log, 'ContainerStatus', async (_ctx, request) =>
     ContainerStatusResponse.create(await verbs.containerStatus(request.containerId, request.verbose)),
   ),
-  listContainers: unary(log, 'ListContainers', (_ctx, request) => ListContainersResponse.create({ containers: verbs.listContainers(request.filter) })),
   updateContainerResources: unary(log, 'UpdateContainerResources', async (ctx, request) => {
     await verbs.updateContainerResources(ctx, request.containerId, request.linux);
     return UpdateContainerResourcesResponse.create();
@@ -109,11 +103,6 @@ const containerMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServ
 
 const statsMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServiceServer> => ({
   containerStats: unary(log, 'ContainerStats', async (ctx, request) => ContainerStatsResponse.create({ stats: await verbs.containerStats(ctx, request.containerId) })),
-  listContainerStats: unary(log, 'ListContainerStats', async (ctx, request) =>
-    ListContainerStatsResponse.create({ stats: await verbs.listContainerStats(ctx, request.filter) }),
-  ),
   podSandboxStats: unary(log, 'PodSandboxStats', async (ctx, request) => PodSandboxStatsResponse.create({ stats: await verbs.podSandboxStats(ctx, request.podSandboxId) })),
-  listPodSandboxStats: unary(log, 'ListPodSandboxStats', async (ctx, request) =>
-    ListPodSandboxStatsResponse.create({ stats: await verbs.listPodSandboxStats(ctx, request.filter) }),
-  ),
+  listMetricDescriptors: unary(log, 'ListMetricDescriptors', () => ListMetricDescriptorsResponse.create({ descriptors: verbs.metricDescriptors() })),
 });

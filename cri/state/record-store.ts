@@ -27,7 +27,8 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
   readonly #next: (record: R, event: Event) => R;
   readonly #records = new Map<string, R>();
   readonly #lock = new KeyedLock<string>();
-  readonly #listeners: ((record: R) => void)[] = [];
+  readonly #changed: ((record: R, before: R | undefined) => void)[] = [];
+  readonly #deleted: ((record: R) => void)[] = [];
 
   /** `dir` gets one directory per id with record.json in it; `noun` is for messages. */
   constructor(options: { dir: string; noun: string; next: (record: R, event: Event) => R }) {
@@ -79,9 +80,14 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
     return this.list().find((record) => record.name === name);
   }
 
-  /** Called after each change that was written, with the new record. */
-  onChange(listener: (record: R) => void): void {
-    this.#listeners.push(listener);
+  /** Called after each change that was written, with the record as it is and as it was (undefined: it is new). */
+  onChange(listener: (record: R, before: R | undefined) => void): void {
+    this.#changed.push(listener);
+  }
+
+  /** Called when a record is gone, with what it was. */
+  onDelete(listener: (record: R) => void): void {
+    this.#deleted.push(listener);
   }
 
   /** Writes a new record, before anything that it owns is made. */
@@ -109,7 +115,9 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
   async delete(id: Id): Promise<void> {
     using _ = await this.#lock.hold(id);
     await removeTree(join(this.#dir, id));
+    const record = this.#records.get(id);
     this.#records.delete(id);
+    if (record !== undefined) for (const listener of this.#deleted) listener(record);
   }
 
   async #change(id: Id, change: (record: R) => R): Promise<R> {
@@ -123,8 +131,9 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
 
   async #save(record: R): Promise<void> {
     await writeFileAtomic(this.#fileOf(record.id), stringifyRecord(record));
+    const before = this.#records.get(record.id);
     this.#records.set(record.id, record);
-    for (const listener of this.#listeners) listener(record);
+    for (const listener of this.#changed) listener(record, before);
   }
 
   #fileOf(id: string): string {
