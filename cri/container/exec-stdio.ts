@@ -2,7 +2,6 @@
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import type { Readable, Writable } from 'node:stream';
 import { randomBytes } from 'node:crypto';
 import { listenForConsole, setTerminalSize, terminalStream } from '#host/console.ts';
 import type { Ctx } from '#host/ctx.ts';
@@ -10,6 +9,7 @@ import { pipe } from '#host/libc.ts';
 import type { ExecOrder } from '../oci/exec.ts';
 import { Collector, Output, outputPipe } from '../oci/output.ts';
 import type { ProcessIo, TerminalSize } from '../streaming/targets.ts';
+import { feed } from './feed.ts';
 
 /**
  * In order: give `order` to startExec, `started` when it returned or threw, `flow` when the process runs, `rest` when it ended; `stop` in every
@@ -33,20 +33,6 @@ async function textOf(ctx: Ctx, output: Output): Promise<string> {
   output.flowTo(collector);
   await output.rest(ctx);
   return collector.bytes().toString('utf8').trim();
-}
-
-/** What the client sends goes to the process, and its end too; once the process has closed its side, what still comes is dropped. */
-function feed(source: Readable, target: Writable, options: { end: boolean }): () => void {
-  const drop = (): void => {
-    source.unpipe(target);
-    source.resume();
-  };
-  target.once('error', drop);
-  source.pipe(target, options);
-  return () => {
-    target.off('error', drop).on('error', () => undefined);
-    source.unpipe(target);
-  };
 }
 
 export function pipeStdio(io: ProcessIo): ExecStdio {

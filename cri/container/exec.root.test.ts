@@ -2,41 +2,19 @@
 import assert from 'node:assert/strict';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { PassThrough, Writable } from 'node:stream';
+import { Writable } from 'node:stream';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Ctx } from '#host/ctx.ts';
 import { quietCtx } from '#host/log.ts';
 import { identify } from '#host/process.ts';
-import { Collector } from '../oci/output.ts';
-import type { ProcessIo, TerminalSize } from '../streaming/targets.ts';
+import type { ProcessIo } from '../streaming/targets.ts';
+import { Client } from './client.fake.ts';
 import { exec, type ExecDeps } from './exec.ts';
 import { killLeftoverExecs } from './leftover-execs.ts';
 import { footprint, missing, shell, testPod, type TestPod } from './pod.fake.ts';
 
 const skip = await missing();
-
-class Client implements ProcessIo {
-  readonly stdin = new PassThrough();
-  readonly out = new Collector({ bytesLeft: 1_000_000 });
-  readonly err = new Collector({ bytesLeft: 1_000_000 });
-  readonly stdout: Writable = this.out;
-  readonly stderr: Writable = this.err;
-  readonly sizes = new PassThrough({ objectMode: true });
-  readonly resizes = this.sizes as AsyncIterable<TerminalSize>;
-
-  async saw(pattern: RegExp): Promise<RegExpExecArray> {
-    for (;;) {
-      const match = pattern.exec(this.text);
-      if (match !== null) return match;
-      await sleep(10);
-    }
-  }
-
-  get text(): string {
-    return this.out.bytes().toString('utf8');
-  }
-}
 
 const depsOf = (pod: TestPod): ExecDeps & { containers: TestPod['containers'] } => ({ containers: pod.containers, runtimeOf: () => pod.runtime, cgroups: pod.cgroups, scratchDir: join(pod.paths.stateDir, 'exec') });
 
@@ -64,7 +42,7 @@ test('a command gets what the client sends and its end, both outputs come back a
     const client = new Client();
     client.stdin.end('one\ntwo\n');
     assert.equal(await execIn(pod, client, { script: 'cat; echo eof; echo oops >&2; exit 7' }), 7);
-    assert.deepEqual([client.text, client.err.bytes().toString()], ['one\ntwo\neof\n', 'oops\n']);
+    assert.deepEqual([client.text, client.stderr.bytes().toString()], ['one\ntwo\neof\n', 'oops\n']);
     assert.deepEqual(readdirSync(depsOf(pod).scratchDir), []);
   }
   assert.deepEqual(await footprint(), before);
@@ -75,14 +53,13 @@ test('a terminal has the size that the client sent first, and then the next; inp
   const client = new Client();
   client.sizes.write({ columns: 99, rows: 33 });
   const ended = execIn(pod, { stdin: client.stdin, stdout: client.stdout, stderr: undefined, resizes: client.resizes }, {
-    script: 'stty size; echo err >&2; read x; echo "got $x"; stty size; exit 9', tty: true,
+    script: 'stty size; echo err >&2; read x; until [ "$(stty size)" = "40 120" ]; do sleep 0.02; done; echo "got $x"; exit 9', tty: true,
   });
   await client.saw(/33 99\r\nerr\r\n/);
   client.sizes.write({ columns: 120, rows: 40 });
-  await sleep(100);
   client.stdin.write('hello\n');
   assert.equal(await ended, 9);
-  assert.equal(client.text, '33 99\r\nerr\r\nhello\r\ngot hello\r\n40 120\r\n');
+  assert.equal(client.text, '33 99\r\nerr\r\nhello\r\ngot hello\r\n');
 });
 
 test('a program that does not exist is told with the words of the runtime, with a terminal too', { skip }, async () => {
@@ -91,7 +68,7 @@ test('a program that does not exist is told with the words of the runtime, with 
   for (const tty of [false, true]) {
     const client = new Client();
     await assert.rejects(exec(pod.ctx, depsOf(pod), { containerId, command: ['nope'], tty }, client), { kind: 'internal', message: /nope.*(not found|no such file)/i });
-    assert.deepEqual([client.text, client.err.bytes().toString()], ['', '']);
+    assert.deepEqual([client.text, client.stderr.bytes().toString()], ['', '']);
   }
   assert.deepEqual(readdirSync(depsOf(pod).scratchDir), []);
 });

@@ -2,7 +2,9 @@
 import { constants } from 'node:os';
 import { Fault } from './fault.ts';
 
-const nameOf = new Map<number, string>(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+/** Of two names for one number, the one that everybody uses. */
+const isAlias = (name: string): boolean => name === 'EWOULDBLOCK';
+const nameOf = new Map<number, string>(Object.entries(constants.errno).filter(([name]) => !isAlias(name)).map(([name, number]) => [number, name]));
 
 export class SyscallError extends Fault {
   readonly syscall: string;

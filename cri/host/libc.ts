@@ -318,7 +318,7 @@ export function tryLock(fd: number): boolean {
   const errno = koffi.errno();
   if (result === 0) return true;
   const error = new SyscallError('flock', errno);
-  if (error.code === 'EAGAIN' || error.code === 'EWOULDBLOCK') return false;
+  if (error.code === 'EAGAIN') return false;
   throw error;
 }
 export const umask = (mask: number): number => Number(umaskFn(mask));

@@ -17,6 +17,7 @@ import { type Child, spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import { pipe } from '#host/libc.ts';
 import { identify, isAlive, type ProcessId, signalProcess } from '#host/process.ts';
+import { connectSeqpacket, type SeqpacketStream } from '#host/seqpacket.ts';
 import { globalArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
 
 /** CRI-O's: a create that takes longer is stuck. */
@@ -255,6 +256,25 @@ export async function writeControl(bundleDir: string, message: string): Promise<
 }
 
 export const reopenMessage = '2 0 0\n';
+export const resizeMessage = (size: { readonly columns: number; readonly rows: number }): string => `1 ${size.rows} ${size.columns}\n`;
+
+/**
+ * The container's streams. Read: one packet per piece of output, its first byte says which (`stdoutPacket`, `stderrPacket`); only what comes after
+ * the connection. Write: its input. Whoever connects must read: the monitor stops everything, the container too, for a client that does not.
+ * Fault 'precondition' when no monitor listens.
+ */
+export function connectToMonitor(bundleDir: string): SeqpacketStream {
+  try {
+    return connectSeqpacket(join(bundleDir, 'attach'), { longestReadBytes: 1 + 8192, longestPacketBytes: 32 * 1024 });
+  } catch (cause) {
+    if (isErrno(cause, 'ENOENT', 'ECONNREFUSED')) throw new Fault('precondition', 'the monitor of the container has ended', cause);
+    if (isErrno(cause, 'EAGAIN')) throw new Fault('exhausted', 'too many are connecting to the monitor of the container', cause);
+    throw cause;
+  }
+}
+
+export const stdoutPacket = 2;
+export const stderrPacket = 3;
 
 /** Ends a monitor, so that it does not write into a directory that is being removed, and takes its socket link away. Absent is success. */
 export async function removeMonitor(paths: Pick<MonitorPaths, 'socketsDir'>, id: string, monitor: ProcessId | undefined): Promise<void> {
