@@ -1,6 +1,9 @@
 /** The `cri:` part of the configuration. A new key is one line in this table; its type, its check and the default file follow from it. */
 import { type ConfigOf, key, live, optional, type Problem, section } from '#host/config/key.ts';
-import { absolutePath, listOf, oneOf, record, required, text } from '#host/config/readers.ts';
+import { absolutePath, integer, listOf, oneOf, readerOf, record, required, text } from '#host/config/readers.ts';
+import { parseAddress } from '#host/listen-address.ts';
+
+const listenAddress = readerOf('host:port or unix:///path', (value) => (typeof value === 'string' && parseAddress(value) !== undefined ? value : undefined));
 
 export const criKeys = {
   rootDir: key(absolutePath, '/var/lib/nodelet', 'survives a reboot: images, layers, records'),
@@ -22,6 +25,13 @@ export const criKeys = {
     binDirs: live(key(listOf(absolutePath), ['/opt/cni/bin', '/usr/lib/cni'], 'where plugins are searched, in this order')),
     podCidrs: key(listOf(text), [], 'a bridge for these while confDir is empty. In a cluster the agent learns them; standalone: 10.86.0.0/24'),
     bridge: key(text, 'nodelet0', 'that bridge\'s name'),
+  }),
+  metrics: section('', {
+    address: optional(listenAddress, '127.0.0.1:9117', 'metrics for Prometheus at /metrics: host:port, or unix:///path for its owner alone (default: none)'),
+  }),
+  tracing: section('', {
+    endpoint: optional(text, '127.0.0.1:4317', 'a span per call goes to this OpenTelemetry collector, by OTLP over gRPC without TLS (default: none)'),
+    samplingRatePerMillion: key(integer(0, 1_000_000), 0, 'of calls that come without a trace; with one, the caller decides'),
   }),
 } as const;
 

@@ -16,6 +16,7 @@ import { layersOf } from './state/container-record.ts';
 import type { SandboxRecord } from './state/sandbox-record.ts';
 import { criPaths } from './state/paths.ts';
 import { Sweeper } from './sweeper.ts';
+import { startTelemetry } from './telemetry.ts';
 import { imageVerbs, runtimeVerbs } from './verbs.ts';
 
 export interface RunningCri {
@@ -40,10 +41,11 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
     const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap(layersOf))));
     // What a plugin failed to detach stays in CNI's cache, and is tried again here. A sandbox that is being made has its attachment already.
     const networkSweeper = new Sweeper(own, 'networks', (at) => parts.cni.gc(at, parts.sandboxes.list().filter(({ state }) => state.name !== 'not-ready').map(attachmentOf)));
+    const telemetry = await startTelemetry(own, config, parts, nodeletVersion);
     const listening = await listen(config.socket, {
       runtime: runtimeService(own.log, runtimeVerbs(parts, config, nodeletVersion)),
       image: imageService(own.log, imageVerbs(parts, () => imageSweeper.soon())),
-    });
+    }, telemetry.interceptors);
     own.log.info({ socket: config.socket, runtimes: parts.runtimes.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
     return {
       stop: async () => {
@@ -51,6 +53,7 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
         networkSweeper.stop();
         parts.events.close();
         await listening.close(stopGraceMs);
+        await telemetry.stop();
         ended.abort();
         await parts.images.close();
         lock[Symbol.dispose]();

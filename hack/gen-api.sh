@@ -1,5 +1,5 @@
 #!/bin/sh
-# Regenerates cri/api/gen from cri/api/api.proto (k8s.io/cri-api v0.37.2) with buf and ts-proto; run after the proto changes.
+# Regenerates cri/api/gen from cri/api/api.proto (k8s.io/cri-api v0.37.2) and otlp.proto with buf and ts-proto; run after the proto changes.
 set -eu
 cd "$(dirname "$0")/.."
 rm -rf cri/api/gen && mkdir -p cri/api/gen

@@ -8,11 +8,13 @@ import { closeSync } from 'node:fs';
 import { access, constants as fsConstants } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { basename } from 'node:path';
+import { monotonicMs } from './clock.ts';
 import type { Ctx } from './ctx.ts';
 import { timedOut } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
 import { pidfdOpen, pipe, reapChild, spawnProcess } from './libc.ts';
+import { programEnded } from './news.ts';
 import { identify, type ProcessId } from './process.ts';
 import { watchFd } from './reactor.ts';
 
@@ -59,6 +61,7 @@ export function spawn(command: SpawnCommand): Child {
   let reaped = false;
   living.add(pid);
   const pidfd = pidfdOpen(pid);
+  const startMs = monotonicMs();
   const exited = new Promise<number>((resolve) => {
     const unwatch = watchFd(pidfd, () => {
       const status = reapChild(pid);
@@ -67,6 +70,7 @@ export function spawn(command: SpawnCommand): Child {
       living.delete(pid);
       unwatch();
       closeSync(pidfd);
+      programEnded.tell(() => ({ program: basename(command.path), seconds: (monotonicMs() - startMs) / 1000, exitCode: exitCodeOf(status) }));
       resolve(exitCodeOf(status));
     });
   });

@@ -4,6 +4,7 @@ import { monotonicMs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { explain, Fault } from '#host/fault.ts';
+import { blobFetched } from '#host/news.ts';
 import type { BlobSize, BlobStore, Ingest } from './blob-store.ts';
 import type { Endpoint } from './registry-hosts.ts';
 import { RegistryError } from './registry-http.ts';
@@ -25,10 +26,13 @@ export async function fetchBlob(ctx: Ctx, deps: FetchDeps, blob: BlobSize, optio
   for (;;) {
     if (blobs.has(blob.digest)) return;
     await using ingest = await blobs.ingest(ctx, blob);
+    const startMs = monotonicMs();
+    const startOffset = ingest.offset;
     const sender = await fill(ctx, session, ingest);
     const hadOldBytes = ingest.hasOldBytes;
     try {
       await ingest.commit(options);
+      blobFetched.tell(() => ({ bytes: blob.sizeBytes - startOffset, seconds: (monotonicMs() - startMs) / 1000 }));
       return;
     } catch (cause) {
       if (!(cause instanceof Fault) || cause.kind !== 'invalid') throw cause;

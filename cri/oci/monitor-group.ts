@@ -29,8 +29,8 @@ export async function monitorPlacement(cgroups: Pick<Cgroups, 'create' | 'attach
   return async (pid) => {
     try {
       await cgroups.attach(monitorGroup, pid, { controllers }).catch(async (error: unknown) => {
-        if (!isFault(error, 'not-found')) throw error;
-        await cgroups.create(monitorGroup); // another nodelet of this machine was wiped
+        if (!isFault(error, 'not-found') && !isFault(error, 'precondition')) throw error;
+        await cgroups.create(monitorGroup); // another nodelet of this machine was wiped, or is making it again at this moment
         await cgroups.attach(monitorGroup, pid, { controllers });
       });
     } catch (error) {

@@ -1,7 +1,7 @@
 /** The gRPC server on a unix socket. */
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { Server, ServerCredentials, type ServerInterceptor, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { Fault } from '#host/fault.ts';
 import { umask } from '#host/libc.ts';
 import { maxMessageBytes } from '../api/client.ts';
@@ -17,10 +17,13 @@ export interface Listening {
  * holds the lock on the root directory, so nobody else is serving there.
  * Methods that are not implemented answer Unimplemented.
  */
-export async function listen(socket: string, services: { runtime: UntypedServiceImplementation; image: UntypedServiceImplementation }): Promise<Listening> {
+export async function listen(
+  socket: string, services: { runtime: UntypedServiceImplementation; image: UntypedServiceImplementation }, interceptors: readonly ServerInterceptor[],
+): Promise<Listening> {
   const server = new Server({
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
+    interceptors: [...interceptors],
   });
   server.addService(runtimeDefinition, services.runtime);
   server.addService(imageDefinition, services.image);
