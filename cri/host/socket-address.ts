@@ -1,4 +1,4 @@
-/** Socket addresses as the kernel takes them (unix(7)). Pure. */
+/** Socket addresses as the kernel takes them (unix(7), ip(7), ipv6(7)). Pure. */
 import { Fault } from './fault.ts';
 
 const longestPathBytes = 107;
@@ -9,5 +9,14 @@ export function unixAddress(path: string): Buffer {
   const address = Buffer.alloc(2 + Buffer.byteLength(path) + 1);
   address.writeUInt16LE(1 /* AF_UNIX */, 0);
   address.write(path, 2);
+  return address;
+}
+
+export function loopbackAddress(family: 4 | 6, port: number): Buffer {
+  const address = Buffer.alloc(family === 4 ? 16 : 28);
+  address.writeUInt16LE(family === 4 ? 2 /* AF_INET */ : 10 /* AF_INET6 */, 0);
+  address.writeUInt16BE(port, 2);
+  if (family === 4) address.set([127, 0, 0, 1], 4);
+  else address[23] = 1;
   return address;
 }
