@@ -29,6 +29,7 @@ import { PodSources, type SourceName } from './pod/sources.ts';
 import { StaticFiles } from './pod/static-files.ts';
 import { PodWorkers } from './pod/workers.ts';
 import { PodReport } from './pod-report.ts';
+import { startHealthServer } from './server/server.ts';
 import { StatusWriter } from './status/writer.ts';
 import { VolumeManager } from './volume/manager.ts';
 
@@ -36,14 +37,21 @@ import { VolumeManager } from './volume/manager.ts';
 const runtimeWaitMs = 30_000;
 const factsEveryMs = 60_000;
 
+export interface RunningAgent {
+  stop(): Promise<void>;
+  /** How things are, in a few words. Throws Fault when its loop does not turn any more (a runtime that is away does not stop it). */
+  look(): string;
+}
+
 /** Throws Fault when the runtime does not answer or a file it needs is wrong; then nothing was started. */
-export async function startAgent(outer: Ctx, config: AgentConfig): Promise<{ stop(): Promise<void> }> {
+export async function startAgent(outer: Ctx, config: AgentConfig): Promise<RunningAgent> {
   const stopping = new AbortController();
   const ctx: Ctx = { ...outer, signal: AbortSignal.any([outer.signal, stopping.signal]) };
   const connection = connectRuntime(config.containerRuntimeEndpoint, { timeoutMs: config.runtimeRequestTimeoutMs });
   try {
     const agent = await build(ctx, config, connection.runtime);
     return {
+      look: agent.look,
       stop: async () => {
         stopping.abort(new Fault('canceled', 'the agent is stopping'));
         await agent.stopped();
@@ -67,7 +75,7 @@ interface Found {
   readonly remembered: ReadonlyMap<string, PodStatus>;
 }
 
-async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{ stopped(): Promise<void> }> {
+async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{ stopped(): Promise<void>; look(): string }> {
   // 1. What there is: runtime, machine, cgroups, cluster.
   const found = await look(ctx, config, runtime);
   const { cluster, node, paths, groups, report } = found;
@@ -97,12 +105,19 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{
       adopt: (pod) => workers.adopt(pod, orphanGraceSeconds),
     }),
   ];
+  const health = config.healthzPort === 0 ? undefined : await startHealthServer({ address: config.healthzBindAddress, port: config.healthzPort, syncLoopProblem: () => pleg.problem() });
   if (cluster !== undefined) loops.push((await startNode(ctx, { config, paths, cluster, runtime, events: deps.events, workers, sources, status, pleg })).done);
   await files?.start(ctx);
   parts.reportPods();
   ctx.log.info({ node: config.nodeName, runtime: runtime.name, mode: cluster === undefined ? 'standalone' : 'cluster' }, 'agent started');
   return {
+    look: () => {
+      const stuck = pleg.stuck();
+      if (stuck !== undefined) throw new Fault('timeout', stuck);
+      return `${workers.pods().length} pods wanted${network.problem === undefined ? '' : ', network not ready'}`;
+    },
     stopped: async () => {
+      await health?.close();
       await Promise.allSettled(loops);
       await workers.quiet();
       await report.flushed();

@@ -59,7 +59,7 @@ interface Current {
 }
 
 export class Cni {
-  readonly #options: CniOptions;
+  #options: CniOptions;
   readonly #cache: ResultCache;
   #ctx: Ctx | undefined;
   #current: Current | undefined;
@@ -71,6 +71,7 @@ export class Cni {
   #masqueradeProblem = '';
   #probedAtMs = 0;
   #refreshing: Promise<void> | undefined;
+  #watching = new AbortController();
   #again = false;
   /** Containers whose ADD or DEL is running: not stale, whatever a collection was told. */
   readonly #busy = new Map<string, number>();
@@ -87,11 +88,26 @@ export class Cni {
     const given = checkPodCidrs(this.#podCidrs).map((subnet) => subnet.cidr);
     this.#podCidrs = given.length > 0 ? given : await this.#rememberedCidrs(ctx);
     if (given.length > 0) await this.#remember(given);
-    const again = (): void => void this.refresh(ctx);
-    watchDirectory(ctx, this.#options.confDir, again);
-    // A plugin that was missing may be installed without any change of the configuration.
-    for (const dir of this.#options.binDirs) watchDirectory(ctx, dir, again, { debounceMs: 500, rescanMs: 300_000 });
+    this.#watch(ctx);
     await this.refresh(ctx);
+  }
+
+  #watch(ctx: Ctx): void {
+    this.#watching.abort();
+    this.#watching = new AbortController();
+    const watching = { ...ctx, signal: AbortSignal.any([ctx.signal, this.#watching.signal]) };
+    const again = (): void => void this.refresh(ctx);
+    watchDirectory(watching, this.#options.confDir, again);
+    // A plugin that was missing may be installed without any change of the configuration.
+    for (const dir of this.#options.binDirs) watchDirectory(watching, dir, again, { debounceMs: 500, rescanMs: 300_000 });
+  }
+
+  /** Other directories from now on. Pods that have their network keep it, and are detached with the configuration they were attached with. */
+  reconfigure(dirs: Pick<CniOptions, 'confDir' | 'binDirs'>): void {
+    this.#options = { ...this.#options, ...dirs };
+    if (this.#ctx === undefined) return;
+    this.#watch(this.#ctx);
+    void this.refresh(this.#ctx);
   }
 
   /** In words that reach the Node's Ready condition; the beginning is containerd's. */

@@ -2,56 +2,91 @@
 import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
 import { createLog, PartLogs } from '#host/log.ts';
+import { ServiceManager } from '#host/service-manager.ts';
+import type { RunningAgent } from '../agent/daemon.ts';
 import { idleReason } from '../agent/config.ts';
+import type { RunningCri } from '../cri/daemon.ts';
 import { lockAgent } from './agent-lock.ts';
 import type { Flags } from './flags.ts';
+import { Reloader, type TakeOver } from './reload.ts';
 import { loadSettings, type Settings } from './settings.ts';
 
 type Half = 'cri' | 'agent';
-interface Stoppable {
-  stop(): Promise<void>;
-}
 
 export async function runDaemon(flags: Flags, halves: readonly Half[], version: string): Promise<number> {
-  const settings = await loadSettings(flags, halves.length === 2);
+  const load = (): Promise<Settings> => loadSettings(flags, halves.length === 2);
+  const settings = await load();
   const idle = halves.includes('agent') ? idleReason(settings.agent) : undefined;
   if (idle !== undefined) throw new Fault('invalid', `${settings.file}: ${idle}`);
-  const stopping = new AbortController();
   const logs = new PartLogs(createLog(settings.log));
   logs.setLevels(settings.log.level, settings.log.parts);
-  const { promise: stopped, resolve: stop } = Promise.withResolvers<string>();
-  for (const name of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(name, () => {
-      // Asked twice: somebody is in a hurry, and a kill -9 is survived anyway.
-      if (stopping.signal.aborted) process.exit(1);
-      stopping.abort(new Fault('canceled', `nodelet is stopping (${name})`));
-      stop(name);
-    });
-  }
+  const manager = new ServiceManager(process.env, process.pid);
+  const stopping = new AbortController();
+  const ctx: Ctx = { signal: stopping.signal, log: logs.root };
+  const stopped = stopSignal(stopping, manager);
   process.on('uncaughtException', (error) => {
     logs.root.fatal({ err: error }, 'a defect in nodelet: ends now, containers keep running, start it again');
     process.exit(1);
   });
-  const running = await startHalves((part) => ({ signal: stopping.signal, log: logs.of(part) }), settings, halves);
+  // A SIGHUP that comes before there is something to reload must not end us.
+  let onHangUp = (): void => undefined;
+  process.on('SIGHUP', () => onHangUp());
+  const running = await startHalves((part) => ({ ...ctx, log: logs.of(part) }), settings, halves);
+  const takers: Record<string, TakeOver | undefined> = {
+    ...(running.cri !== undefined && { cri: (own: Ctx, next: Settings, changed: readonly string[]) => running.cri!.reload(own, next.cri, changed) }), // checked just before
+    ...(running.agent !== undefined && { agent: undefined }),
+    log: async (_own, next) => logs.setLevels(next.log.level, next.log.parts),
+  };
+  const reloader = new Reloader(settings, { load, takers, begins: () => manager.reloading(), ended: () => manager.ready() });
+  onHangUp = () => void reloader.reload(ctx, true);
+  reloader.watch(ctx);
+  manager.ready();
+  manager.watch(ctx, async (own) => [await running.cri?.look(own), running.agent?.look()].filter((text) => text !== undefined).join('; '));
   logs.root.info({ version, pid: process.pid }, `nodelet ${halves.join(' and ')} up`);
   const reason = await stopped;
   logs.root.info(`${reason}: stopping; containers keep running`);
-  for (const half of running) await half.stop();
+  await running.stop();
   return 0;
 }
 
-async function startHalves(ctxOf: (half: Half) => Ctx, settings: Settings, halves: readonly Half[]): Promise<Stoppable[]> {
-  const running: Stoppable[] = [];
+/** The name of the signal that ends us, when it comes. */
+function stopSignal(stopping: AbortController, manager: ServiceManager): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(name, () => {
+      // Asked twice: somebody is in a hurry, and a kill -9 is survived anyway.
+      if (stopping.signal.aborted) process.exit(1);
+      manager.stopping();
+      stopping.abort(new Fault('canceled', `nodelet is stopping (${name})`));
+      resolve(name);
+    });
+  }
+  return promise;
+}
+
+interface Running {
+  readonly cri: RunningCri | undefined;
+  readonly agent: RunningAgent | undefined;
+  stop(): Promise<void>;
+}
+
+async function startHalves(ctxOf: (half: Half) => Ctx, settings: Settings, halves: readonly Half[]): Promise<Running> {
+  const undo = new AsyncDisposableStack();
   try {
-    if (halves.includes('cri')) running.unshift(await (await import('../cri/daemon.ts')).startCri(ctxOf('cri'), settings.cri));
-    if (halves.includes('agent')) {
-      const lock = await lockAgent(settings.agent.root);
-      running.unshift({ stop: async () => lock[Symbol.dispose]() });
-      running.unshift(await (await import('../agent/daemon.ts')).startAgent(ctxOf('agent'), settings.agent));
+    let cri: RunningCri | undefined;
+    let agent: RunningAgent | undefined;
+    if (halves.includes('cri')) {
+      cri = await (await import('../cri/daemon.ts')).startCri(ctxOf('cri'), settings.cri);
+      undo.defer(cri.stop);
     }
-    return running;
+    if (halves.includes('agent')) {
+      undo.use(await lockAgent(settings.agent.root));
+      agent = await (await import('../agent/daemon.ts')).startAgent(ctxOf('agent'), settings.agent);
+      undo.defer(agent.stop);
+    }
+    return { cri, agent, stop: () => undo.disposeAsync() };
   } catch (error) {
-    for (const half of running) await half.stop();
+    await undo.disposeAsync();
     throw error;
   }
 }

@@ -79,7 +79,7 @@ test('with its comments taken off, the default file is right too: the examples a
 });
 
 test('manifests/config/nodelet.yaml is what `nodelet config default` prints', () => {
-  assert.equal(readFileSync('manifests/config/nodelet.yaml', 'utf8'), defaultDocument(), 'run: node nodelet.ts config default > manifests/config/nodelet.yaml');
+  assert.ok(readFileSync('manifests/config/nodelet.yaml', 'utf8') === defaultDocument(), 'it is out of date: node nodelet.ts config default > manifests/config/nodelet.yaml');
 });
 
 test('the effective configuration names file and line, flag, or default, and reads back as itself', () => {

@@ -1,6 +1,6 @@
 /** The `cri:` part of the configuration. A new key is one line in this table; its type, its check and the default file follow from it. */
 import { type ConfigOf, key, live, optional, type Problem, section } from '#host/config/key.ts';
-import { absolutePath, integer, listOf, oneOf, readerOf, record, required, text } from '#host/config/readers.ts';
+import { absolutePath, flag, integer, listOf, oneOf, readerOf, record, required, text } from '#host/config/readers.ts';
 import { parseAddress } from '#host/listen-address.ts';
 
 const listenAddress = readerOf('host:port or unix:///path', (value) => (typeof value === 'string' && parseAddress(value) !== undefined ? value : undefined));
@@ -24,6 +24,7 @@ export const criKeys = {
     confDir: live(key(absolutePath, '/etc/cni/net.d', 'the first valid file in it is the network of pods')),
     binDirs: live(key(listOf(absolutePath), ['/opt/cni/bin', '/usr/lib/cni'], 'where plugins are searched, in this order')),
     podCidrs: key(listOf(text), [], 'a bridge for these while confDir is empty. In a cluster the agent learns them; standalone: 10.86.0.0/24'),
+    generate: key(flag, true, 'false: never make that bridge, for a cluster whose network add-on comes late'),
     bridge: key(text, 'nodelet0', 'that bridge\'s name'),
   }),
   metrics: section('', {

@@ -1,14 +1,17 @@
 /** The CRI server from start to stop: lock, load, recover, listen. Stopping leaves every container running. */
 import { type Ctx, detached } from '#host/ctx.ts';
-import type { CriConfig } from './config.ts';
+import { withLive } from '#host/config/key.ts';
+import { type CriConfig, criKeys } from './config.ts';
 import { killLeftoverExecs } from './container/leftover-execs.ts';
 import { removeOrphan, teardownContainer } from './container/teardown.ts';
 import { lockRoot } from './lock.ts';
 import { buildParts, type CriParts } from './parts.ts';
 import { recover } from './recover.ts';
+import { reload } from './reload.ts';
 import { whenGone } from '#host/process.ts';
 import { attachmentOf } from './sandbox/network.ts';
 import { stopHeld, stopPodSandbox } from './sandbox/stop.ts';
+import { selfCall } from './self-call.ts';
 import { imageService } from './service/image-service.ts';
 import { listen } from './service/listen.ts';
 import { runtimeService } from './service/runtime-service.ts';
@@ -22,6 +25,10 @@ import { imageVerbs, runtimeVerbs } from './verbs.ts';
 export interface RunningCri {
   /** Stops listening, ends the open calls and lets go of the root directory; containers keep running. */
   stop(): Promise<void>;
+  /** Takes over the live keys `changed` (dotted, below `cri`). All or nothing: a Fault says what cannot be used, and then nothing changed. */
+  reload(ctx: Ctx, config: CriConfig, changed: readonly string[]): Promise<void>;
+  /** Asks itself through the socket, and says in a few words what runs. Throws Fault when no answer comes before `ctx` is given up. */
+  look(ctx: Ctx): Promise<string>;
 }
 
 const nodeletVersion = '0.1.0';
@@ -36,6 +43,7 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
   const lock = await lockRoot(criPaths(config).lockFile);
   try {
     const parts = await buildParts(own, config);
+    let current = config;
     followInits(own, parts);
     await recover(own, recoverDeps(own, parts));
     const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap(layersOf))));
@@ -43,11 +51,20 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
     const networkSweeper = new Sweeper(own, 'networks', (at) => parts.cni.gc(at, parts.sandboxes.list().filter(({ state }) => state.name !== 'not-ready').map(attachmentOf)));
     const telemetry = await startTelemetry(own, config, parts, nodeletVersion);
     const listening = await listen(config.socket, {
-      runtime: runtimeService(own.log, runtimeVerbs(parts, config, nodeletVersion)),
+      runtime: runtimeService(own.log, runtimeVerbs(parts, () => current, nodeletVersion)),
       image: imageService(own.log, imageVerbs(parts, () => imageSweeper.soon())),
     }, telemetry.interceptors);
-    own.log.info({ socket: config.socket, runtimes: parts.runtimes.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
+    own.log.info({ socket: config.socket, runtimes: parts.runtimes.named.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
     return {
+      look: async (context) => {
+        await selfCall(context, config.socket);
+        const pods = parts.sandboxes.list().filter(({ state }) => state.name === 'ready').length;
+        return `${pods} pods, ${parts.containers.list().filter(({ state }) => state.name === 'running').length} containers`;
+      },
+      reload: async (context, next, changed) => {
+        await reload(context, parts, { config: next, changed });
+        current = withLive(criKeys, current, next);
+      },
       stop: async () => {
         imageSweeper.stop();
         networkSweeper.stop();

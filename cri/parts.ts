@@ -1,5 +1,5 @@
 /** Everything the CRI server consists of, put together: no decisions, only who gets whom. */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Cni } from '#cni';
 import { openCgroups } from '#host/cgroup.ts';
@@ -27,6 +27,7 @@ import type { ImageRecord } from './image/store.ts';
 import { cgroupPlace } from './oci/cgroup-path.ts';
 import { monitorPlacement } from './oci/monitor-group.ts';
 import { probeRuntimes } from './oci/probe.ts';
+import { RuntimeTable } from './oci/runtime-table.ts';
 import { deleteContainer, makeDetached, type OciRuntime } from './oci/runtime.ts';
 import { type InitDeps, stopInit } from './sandbox/init.ts';
 import { sandboxNetwork, type SandboxNetwork } from './sandbox/network.ts';
@@ -55,9 +56,11 @@ export interface CriParts {
   readonly repoDigestOf: RepoDigestOf;
   readonly cni: Cni;
   readonly network: SandboxNetwork;
-  readonly runtimes: readonly OciRuntime[];
-  /** By the name of a handler, '' for the default; Fault invalid for an unknown one. */
+  readonly runtimes: RuntimeTable;
+  /** Of a pod that is there. */
   readonly runtimeOf: (handler: string) => OciRuntime;
+  /** Those of a configured list that work here. */
+  readonly probeRuntimes: (ctx: Ctx, configured: CriConfig['runtimes']) => Promise<OciRuntime[]>;
   readonly exits: Exits;
   readonly flights: { readonly sandboxes: Flights<SandboxId>; readonly containers: Flights<ContainerId> };
   readonly createContainer: CreateDeps<ImageRecord>;
@@ -82,11 +85,12 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const containers = containerStore(paths.containersDir);
   const sandboxes = sandboxStore(paths.sandboxesDir);
   const cni = new Cni({ ...config.cni, cacheDir: paths.cniDir, defaultNetwork: { podCidrs: config.cni.podCidrs, bridge: config.cni.bridge }, ...chainOption(config) });
-  const [images, runtimes, conmon] = await Promise.all([
+  const probe: CriParts['probeRuntimes'] = (own, configured) => probeRuntimes(own, {
+    configured, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '', stateDir: paths.stateDir, ociRootDir: paths.ociRootDir, cgroups,
+  });
+  const [images, working, conmon] = await Promise.all([
     Images.open(ctx, { imagesDir: paths.imagesDir, layersDir: paths.layersDir, certsDir: config.certsDir }),
-    probeRuntimes(ctx, {
-      configured: config.runtimes, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '', stateDir: paths.stateDir, ociRootDir: paths.ociRootDir, cgroups,
-    }),
+    probe(ctx, config.runtimes),
     needed(config.conmon, 'the package conmon'),
     containers.load(ctx),
     sandboxes.load(ctx),
@@ -95,12 +99,13 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const repoDigestOf: RepoDigestOf = (imageId) => images.find(imageId)?.repoDigests[0];
   const events: CriEventHub = new EventHub(monotonicMs);
   publishEvents({ hub: events, containers, sandboxes, podSandboxStatus, containerStatus: (record) => containerStatus(record, repoDigestOf) });
-  const runtimeOf = runtimeTable(runtimes, config.defaultRuntime);
+  const runtimes = new RuntimeTable(working, config.defaultRuntime);
+  const runtimeOf = (handler: string): OciRuntime => runtimes.forExisting(handler);
   const flights = { sandboxes: new Flights<SandboxId>(), containers: new Flights<ContainerId>() };
   const network = sandboxNetwork(cni);
   const containerLock = new KeyedLock<ContainerId>();
   const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock: containerLock, monitor: { socketsDir: paths.conmonSocketsDir } });
-  const teardownDeps = { paths, monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes, removeRootfs };
+  const teardownDeps = { paths, monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes: () => runtimes.all, removeRootfs };
   const asked = new Set<ContainerId>();
   const rates = new CpuRates();
   const disk = new DiskUsage(rootfsUsage, monotonicMs);
@@ -118,12 +123,18 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     cgroupsPath: (sandbox) => place(sandbox.config.linux?.cgroupParent ?? '', sandbox.id).cgroupsPath,
     oci: {
       runDetached: (own, handler, box) => makeDetached(own, runtimeOf(handler), { verb: 'run', ...box, logFile: join(box.bundleDir, 'log') }),
-      delete: (own, handler, id) => deleteContainer(own, runtimeOf(handler), id),
+      delete: async (own, handler, id) => {
+        const runtime = runtimes.find(handler);
+        if (runtime !== undefined) return deleteContainer(own, runtime, id);
+        // A handler that left the configuration: what its program would remove is an empty cgroup and its notes.
+        await cgroups.remove(own, place(sandboxes.find(id as SandboxId)?.config.linux?.cgroupParent ?? '', id).cgroupPath);
+        await rm(join(paths.ociRootDir(handler), id), { recursive: true, force: true });
+      },
     },
-    resolveHandler: (name) => runtimeOf(name).name,
+    resolveHandler: (name) => runtimes.forNew(name).name,
   };
   return {
-    paths, cgroups, containers, sandboxes, images, repoDigestOf, events, cni, network, runtimes, runtimeOf, exits, flights, containerLock, init, asked, scratchDir,
+    paths, cgroups, containers, sandboxes, images, repoDigestOf, events, cni, network, runtimes, runtimeOf, probeRuntimes: probe, exits, flights, containerLock, init, asked, scratchDir,
     removeContainer: removeContainerDeps,
     createContainer: {
       paths, containers, sandboxes, runtimeOf, flights: flights.containers, lock: containerLock,
@@ -170,13 +181,4 @@ async function needed(program: string, hint: string): Promise<string> {
   const path = await findProgram(program);
   if (path === undefined) throw new Fault('precondition', `${program} is not installed: it comes with ${hint}`);
   return path;
-}
-
-function runtimeTable(runtimes: readonly OciRuntime[], defaultName: string | undefined): (handler: string) => OciRuntime {
-  return (handler) => {
-    const name = handler === '' ? (defaultName ?? runtimes[0]?.name) : handler;
-    const found = runtimes.find((runtime) => runtime.name === name);
-    if (found === undefined) throw new Fault('invalid', `runtime handler ${JSON.stringify(handler)} is not configured; there are ${runtimes.map((runtime) => runtime.name).join(', ')}`);
-    return found;
-  };
 }

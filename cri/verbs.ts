@@ -32,7 +32,8 @@ type ContainerVerbs = Pick<
   'createContainer' | 'startContainer' | 'stopContainer' | 'removeContainer' | 'containerStatus' | 'listContainers' | 'updateContainerResources' | 'reopenContainerLog' | 'execSync'
 >;
 
-export function runtimeVerbs(parts: CriParts, config: CriConfig, nodeletVersion: string): RuntimeVerbs {
+/** `config` is asked each time: it changes by reloads. */
+export function runtimeVerbs(parts: CriParts, config: () => CriConfig, nodeletVersion: string): RuntimeVerbs {
   const { stats } = parts;
   return {
     version: () => version(nodeletVersion),
@@ -40,13 +41,13 @@ export function runtimeVerbs(parts: CriParts, config: CriConfig, nodeletVersion:
       status(
         {
           network: parts.cni.status(),
-          handlers: parts.runtimes.map((runtime) => ({ name: runtime.name, recursiveReadOnlyMounts: runtime.recursiveReadOnly })),
-          defaultHandler: parts.runtimeOf('').name,
-          config,
+          handlers: parts.runtimes.named.map((runtime) => ({ name: runtime.name, recursiveReadOnlyMounts: runtime.recursiveReadOnly })),
+          defaultHandler: parts.runtimes.forNew('').name,
+          config: config(),
         },
         isVerbose,
       ),
-    runtimeConfig: () => runtimeConfig(config.cgroupDriver),
+    runtimeConfig: () => runtimeConfig(config().cgroupDriver),
     setPodCidr: (_ctx, cidr) => parts.cni.setPodCidrs(cidr.split(',')),
     ...sandboxVerbs(parts),
     ...containerVerbs(parts),

@@ -15,12 +15,14 @@ export class Pleg {
   readonly #nowMs: () => number;
   #pods: ReadonlyMap<string, RuntimePod> = new Map();
   #lastRelistMs: number | undefined;
+  #turnedAtMs: number;
   #complaint: string | undefined;
 
   constructor(options: { runtime: Pick<Runtime, 'listPods'>; changed: (uid: string) => void; nowMs: () => number }) {
     this.#runtime = options.runtime;
     this.#changed = options.changed;
     this.#nowMs = options.nowMs;
+    this.#turnedAtMs = options.nowMs();
   }
 
   /** As of the last relist. */
@@ -35,6 +37,12 @@ export class Pleg {
     return agoMs <= unhealthyAfterMs ? undefined : `PLEG is not healthy: pleg was last seen active ${Math.round(agoMs / 1000)}s ago; threshold is 3m0s`;
   }
 
+  /** Undefined while the loop turns, whether the runtime answers or not. */
+  stuck(): string | undefined {
+    const agoMs = this.#nowMs() - this.#turnedAtMs;
+    return agoMs <= unhealthyAfterMs ? undefined : `the loop that looks at containers was last seen ${Math.round(agoMs / 1000)}s ago`;
+  }
+
   async relist(ctx: Ctx): Promise<void> {
     const now = await this.#runtime.listPods(ctx);
     const before = this.#pods;
@@ -46,6 +54,7 @@ export class Pleg {
   /** Until the context ends. */
   async run(ctx: Ctx): Promise<void> {
     while (!ctx.signal.aborted) {
+      this.#turnedAtMs = this.#nowMs();
       try {
         await this.relist(ctx);
         if (this.#complaint !== undefined) ctx.log.info('the container runtime answers again');

@@ -100,7 +100,7 @@ export async function testPod(options: { podPrivileged?: boolean; imageVolumes?:
   const monitor: MonitorPaths = { conmon: (await findProgram('conmon'))!, socketsDir: paths.conmonSocketsDir };
   const runtimeOf = (): OciRuntime => runtime;
   const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock, monitor });
-  const teardownDeps: TeardownDeps = { paths, monitor, containers, cgroups, runtimes: [runtime], removeRootfs };
+  const teardownDeps: TeardownDeps = { paths, monitor, containers, cgroups, runtimes: () => [runtime], removeRootfs };
   const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'], volumes: options.imageVolumes ?? [] }, layers: [busyboxLayer] };
   const createDeps: CreateDeps = {
     paths, monitor, host, containers, sandboxes, flights, lock, runtimeOf,

@@ -25,7 +25,7 @@ export interface TeardownDeps {
   readonly containers: Pick<ContainerStore, 'find'>;
   readonly cgroups: Pick<Cgroups, 'kill' | 'remove'>;
   /** All that are configured now. */
-  readonly runtimes: readonly OciRuntime[];
+  readonly runtimes: () => readonly OciRuntime[];
   readonly removeRootfs: (ctx: Ctx, dir: string) => Promise<void>;
 }
 
@@ -90,7 +90,7 @@ async function end(ctx: Ctx, monitor: ProcessId, graceMs = 0): Promise<void> {
 
 /** With cgroupfs the runtime's notes are a directory and nothing else; with systemd it also has a unit to end. */
 async function forget(ctx: Ctx, deps: TeardownDeps, container: { id: string; handler: string }): Promise<void> {
-  const runtime = deps.runtimes.find(({ name }) => name === container.handler);
+  const runtime = deps.runtimes().find(({ name }) => name === container.handler);
   if (runtime?.cgroupDriver === 'systemd') await deleteContainer(ctx, runtime, container.id);
   await rm(join(deps.paths.ociRootDir(container.handler), container.id), { recursive: true, force: true });
 }
@@ -108,7 +108,7 @@ export async function removeOrphan(ctx: Ctx, deps: TeardownDeps, dir: string): P
     await deps.cgroups.remove(ctx, cgroupPath);
   }
   await removeMonitor(deps.monitor, id, undefined);
-  for (const { name } of deps.runtimes) await forget(ctx, deps, { id, handler: name });
+  for (const { name } of deps.runtimes()) await forget(ctx, deps, { id, handler: name });
   await removeTree(imageVolumesDir(dir));
   await deps.removeRootfs(ctx, dir);
   await removeTree(dir);

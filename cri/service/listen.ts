@@ -5,6 +5,7 @@ import { Server, ServerCredentials, type ServerInterceptor, type UntypedServiceI
 import { Fault } from '#host/fault.ts';
 import { umask } from '#host/libc.ts';
 import { maxMessageBytes } from '../api/client.ts';
+import { healthService, HealthService } from './health.ts';
 import { imageDefinition, runtimeDefinition } from './list-methods.ts';
 
 export interface Listening {
@@ -13,7 +14,7 @@ export interface Listening {
 }
 
 /**
- * Serves both CRI services on `socket` (an absolute path), mode 0600; what an earlier run left at the path is replaced. The caller
+ * Serves both CRI services and the standard health service on `socket` (an absolute path), mode 0600; what an earlier run left at the path is replaced. The caller
  * holds the lock on the root directory, so nobody else is serving there.
  * Methods that are not implemented answer Unimplemented.
  */
@@ -27,6 +28,7 @@ export async function listen(
   });
   server.addService(runtimeDefinition, services.runtime);
   server.addService(imageDefinition, services.image);
+  server.addService(HealthService, healthService(['runtime.v1.RuntimeService', 'runtime.v1.ImageService']));
   await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
   await rm(socket, { force: true });
   // Made unreachable for others from the first moment, not only after the chmod.

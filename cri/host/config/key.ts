@@ -125,6 +125,18 @@ export function allKeys(keys: Keys, place: Place = [], isLive = false): FoundKey
   });
 }
 
+/** `before` with the values that a reload takes over from `after`. */
+export function withLive<K extends Keys>(keys: K, before: ConfigOf<K>, after: ConfigOf<K>): ConfigOf<K> {
+  const result: Record<string, unknown> = { ...before };
+  for (const [name, entry] of Object.entries(keys)) {
+    const property = entry.kind === 'key' ? `${name}${entry.reader.unit}` : name;
+    const [old, fresh] = [valueAt(before, [property]), valueAt(after, [property])];
+    if (entry.isLive === true) result[property] = fresh;
+    else if (entry.kind === 'section') result[property] = withLive(entry.keys, old as ConfigOf<Keys>, fresh as ConfigOf<Keys>); // of this very section
+  }
+  return result as ConfigOf<K>; // the same keys, some values of `after`
+}
+
 /** What stands at a place of a parsed file; undefined when nothing does. */
 export function valueAt(raw: unknown, place: Place): unknown {
   let value = raw;
