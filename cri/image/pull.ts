@@ -197,7 +197,10 @@ export class Puller {
   async #makeLayer(ctx: Ctx, plan: Plan, index: number): Promise<LayerUsage> {
     const layer = at(plan.manifest.layers, index);
     const below = plan.chain.slice(0, index);
-    await plan.slots.run(ctx, () => this.#fetch(ctx, plan.session, layer));
+    {
+      using _slot = await plan.slots.take(ctx);
+      await this.#fetch(ctx, plan.session, layer);
+    }
     try {
       return await this.#deps.unpacker.unpack(ctx, {
         chainId: at(plan.chain, index),

@@ -102,9 +102,15 @@ export class FakeRegistry implements AsyncDisposable {
 
 /** The whole or the part that was asked for. */
 export function sendRange(request: IncomingMessage, response: ServerResponse, data: Buffer): void {
-  const from = /^bytes=([0-9]+)-/.exec(request.headers.range ?? '')?.[1];
-  const part = from === undefined ? data : data.subarray(Number(from));
-  if (from !== undefined) response.setHeader('content-range', `bytes ${from}-${data.length - 1}/${data.length}`);
-  response.writeHead(from === undefined ? 200 : 206, { 'content-length': part.length });
+  const part = startRange(request, response, data);
   response.end(request.method === 'HEAD' ? undefined : part);
+}
+
+/** Sends the headers of that; returns the body. */
+export function startRange(request: IncomingMessage, response: ServerResponse, data: Buffer): Buffer {
+  const [, from, to = ''] = /^bytes=([0-9]+)-([0-9]*)/.exec(request.headers.range ?? '') ?? [];
+  const part = from === undefined ? data : data.subarray(Number(from), to === '' ? undefined : Number(to) + 1);
+  if (from !== undefined) response.setHeader('content-range', `bytes ${from}-${Number(from) + part.length - 1}/${data.length}`);
+  response.writeHead(from === undefined ? 200 : 206, { 'content-length': part.length });
+  return part;
 }

@@ -8,11 +8,13 @@ import type { AuthConfig } from '#cri-api';
 import { timedOut, withTimeout, type Ctx } from '#host/ctx.ts';
 import { explain, Fault } from '#host/fault.ts';
 import { digestOf, isDigest, verifyDigest, type Digest } from './digest.ts';
+import type { BlobSize } from './ingest.ts';
 import { manifestMediaTypes, maxManifestBytes } from './manifest.ts';
 import { formatReference, repositoryOf, type Reference } from './reference.ts';
 import { credentialsOf, RegistryAuth } from './registry-auth.ts';
 import { registryEndpoints, type Endpoint } from './registry-hosts.ts';
 import { answerError, readLimited, RegistryError, RegistryHttp } from './registry-http.ts';
+import { Slots } from './slots.ts';
 
 export interface RegistryOptions {
   readonly certsDir: string;
@@ -21,6 +23,9 @@ export interface RegistryOptions {
   readonly userAgent?: string;
   /** The first wait before a request is repeated; doubles each time. Default 500. */
   readonly retryDelayMs?: number;
+  /** Connections that fetch blobs: of one registry together, and of one blob. Defaults 16 and 4. */
+  readonly connectionsPerRegistry?: number;
+  readonly connectionsPerBlob?: number;
 }
 
 export interface FoundManifest {
@@ -33,7 +38,14 @@ export interface BlobStream {
   readonly stream: IncomingMessage;
   /** Where the stream begins: what was asked for, or 0 when the registry cannot do ranges. */
   readonly offset: number;
+  /** It ends where it was asked to, not with the blob. */
+  readonly isBounded: boolean;
   readonly endpoint: Endpoint;
+}
+/** From a byte on, to its end or to before another. */
+export interface BlobRange {
+  readonly from: number;
+  readonly to: number | undefined;
 }
 
 const rounds = 4;
@@ -46,12 +58,18 @@ export class Registry {
   readonly retryDelayMs: number;
   readonly http: RegistryHttp;
   readonly auth: RegistryAuth;
+  readonly connectionsPerBlob: number;
+  readonly #connectionsPerRegistry: number;
   readonly #certsDir: string;
+  /** By domain. As many as there are registries in use. */
+  readonly #connections = new Map<string, Slots>();
 
   constructor(options: RegistryOptions) {
     this.#certsDir = options.certsDir;
     this.progressTimeoutMs = options.progressTimeoutMs ?? 300_000;
     this.retryDelayMs = options.retryDelayMs ?? 500;
+    this.connectionsPerBlob = options.connectionsPerBlob ?? 4;
+    this.#connectionsPerRegistry = options.connectionsPerRegistry ?? 16;
     this.http = new RegistryHttp({ userAgent: options.userAgent ?? 'nodelet' });
     this.auth = new RegistryAuth(this.http);
   }
@@ -60,6 +78,12 @@ export class Registry {
   async session(request: { readonly reference: Reference; readonly auth: AuthConfig | undefined }): Promise<RegistrySession> {
     const endpoints = await registryEndpoints(this.#certsDir, request.reference.domain);
     return new RegistrySession(this, request, endpoints);
+  }
+
+  connections(domain: string): Slots {
+    let slots = this.#connections.get(domain);
+    if (slots === undefined) this.#connections.set(domain, (slots = new Slots(this.#connectionsPerRegistry)));
+    return slots;
   }
 
   close(): void {
@@ -86,6 +110,16 @@ export class RegistrySession {
   get retryDelayMs(): number {
     return this.#registry.retryDelayMs;
   }
+  get connectionsPerBlob(): number {
+    return this.#registry.connectionsPerBlob;
+  }
+  /** How many connections may fetch blobs of this registry at once, in all pulls together. */
+  get connections(): Slots {
+    return this.#registry.connections(this.reference.domain);
+  }
+  get endpointCount(): number {
+    return this.#endpoints.length;
+  }
 
   /**
    * What the reference means now. With `known` (digests we have for this tag) the registry is first asked only for the digest, which costs nothing
@@ -108,23 +142,29 @@ export class RegistrySession {
     return this.#anyEndpoint(ctx, 'pull', (endpoint) => this.#getManifest(ctx, endpoint, { name: digest, wanted: digest }));
   }
 
-  /** A blob from `offset` on, not verified. The caller reads the stream to its end or destroys it. */
-  async blob(ctx: Ctx, digest: Digest, offset: number): Promise<BlobStream> {
+  /**
+   * A blob or a range of it, not verified. The caller reads the stream to its end or destroys it. `once`: one that fails is not asked again, and an
+   * answer with anything but the range is a failure.
+   */
+  async blob(ctx: Ctx, blob: BlobSize, range: BlobRange, options: { readonly once: boolean } = { once: false }): Promise<BlobStream> {
     return this.#anyEndpoint(ctx, 'pull', async (endpoint) => {
-      const headers = offset === 0 ? {} : { range: `bytes=${offset}-` };
-      const response = await this.#send(ctx, endpoint, { method: 'GET', path: `blobs/${digest}`, headers });
-      if (response.statusCode === 200) return { stream: response, offset: 0, endpoint };
-      if (response.statusCode === 206 && new RegExp(`^bytes ${offset}-`).test(response.headers['content-range'] ?? '')) {
-        return { stream: response, offset, endpoint };
-      }
-      if (offset > 0 && (response.statusCode === 206 || response.statusCode === 416)) {
+      const { from, to } = range;
+      const headers = from === 0 && to === undefined ? {} : { range: `bytes=${from}-${to === undefined ? '' : to - 1}` };
+      const response = await this.#send(ctx, endpoint, { method: 'GET', path: `blobs/${blob.digest}`, headers });
+      const offset = offsetOf(response, blob, from);
+      if (offset !== undefined && (offset === from || !options.once)) return { stream: response, offset, isBounded: to !== undefined && response.statusCode === 206, endpoint };
+      if (options.once && (offset !== undefined || response.statusCode === 206 || response.statusCode === 416)) {
         response.destroy();
-        const whole = await this.#send(ctx, endpoint, { method: 'GET', path: `blobs/${digest}`, headers: {} });
-        if (whole.statusCode === 200) return { stream: whole, offset: 0, endpoint };
-        throw await answerError(whole, `blob ${digest}`);
+        throw new RegistryError('unavailable', 'it sends no ranges', { isTemporary: false });
       }
-      throw await answerError(response, `blob ${digest}`);
-    });
+      if (from > 0 && (response.statusCode === 206 || response.statusCode === 416)) {
+        response.destroy();
+        const whole = await this.#send(ctx, endpoint, { method: 'GET', path: `blobs/${blob.digest}`, headers: {} });
+        if (offsetOf(whole, blob, 0) === 0) return { stream: whole, offset: 0, isBounded: false, endpoint };
+        throw await answerError(whole, `blob ${blob.digest}`);
+      }
+      throw await answerError(response, `blob ${blob.digest}`);
+    }, options.once ? 1 : rounds);
   }
 
   /** After it sent wrong content: not asked again in this session. False when it was the last. */
@@ -133,6 +173,11 @@ export class RegistrySession {
     if (!others.some(({ canPull }) => canPull)) return false;
     this.#endpoints = others;
     return true;
+  }
+
+  /** After it stopped in the middle: the others first, from now on. */
+  demote(endpoint: Endpoint): void {
+    this.#endpoints = [...this.#endpoints.filter((other) => other !== endpoint), ...this.#endpoints.filter((other) => other === endpoint)];
   }
 
   async #head(ctx: Ctx, endpoint: Endpoint, name: string): Promise<Digest | undefined> {
@@ -192,7 +237,7 @@ export class RegistrySession {
   }
 
   /** In order, several rounds while failures are temporary. The error names every endpoint and what it said. */
-  async #anyEndpoint<T>(ctx: Ctx, capability: 'pull' | 'resolve', ask: (endpoint: Endpoint) => Promise<T>): Promise<T> {
+  async #anyEndpoint<T>(ctx: Ctx, capability: 'pull' | 'resolve', ask: (endpoint: Endpoint) => Promise<T>, maxRounds = rounds): Promise<T> {
     const candidates = this.#endpoints.filter(({ canPull, canResolve }) => (capability === 'resolve' ? canResolve : canPull));
     if (candidates.length === 0) throw new Fault('invalid', `no host of ${this.reference.domain} may ${capability} (see its hosts.toml)`);
     for (let round = 1; ; round++) {
@@ -207,7 +252,7 @@ export class RegistrySession {
         }
       }
       const temporary = failures.filter(({ error }) => error instanceof RegistryError && error.isTemporary);
-      if (temporary.length === 0 || round === rounds) throw this.#allFailed(failures);
+      if (temporary.length === 0 || round === maxRounds) throw this.#allFailed(failures);
       await sleep(delayMs(this.#registry.retryDelayMs, round, temporary), undefined, { signal: ctx.signal });
     }
   }
@@ -234,6 +279,19 @@ export class RegistrySession {
   get repository(): string {
     return repositoryOf(this.reference);
   }
+}
+
+/** Where in the blob the answer's body begins, undefined when it is no content. Throws RegistryError when it speaks of a blob of another length. */
+function offsetOf(response: IncomingMessage, blob: BlobSize, from: number): number | undefined {
+  const { statusCode, headers } = response;
+  const range = /^bytes ([0-9]+)-[0-9]+\/([0-9]+|\*)$/.exec(headers['content-range'] ?? '');
+  const said = statusCode === 200 ? headers['content-length'] : statusCode === 206 && range?.[2] !== '*' ? range?.[2] : undefined;
+  if (said !== undefined && Number(said) !== blob.sizeBytes) {
+    response.destroy();
+    throw new RegistryError('invalid', `blob ${blob.digest} has ${said} bytes there, ${blob.sizeBytes} in the manifest`, { isTemporary: false });
+  }
+  if (statusCode === 200) return 0;
+  return statusCode === 206 && Number(range?.[1]) === from ? from : undefined;
 }
 
 function delayMs(firstMs: number, round: number, failures: readonly { readonly error: Fault }[]): number {

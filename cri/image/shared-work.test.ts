@@ -69,16 +69,29 @@ test('slots let in so many and not more', async () => {
   let inside = 0;
   let most = 0;
   await Promise.all(
-    Array.from({ length: 7 }, () =>
-      slots.run(quietCtx(), async () => {
-        inside += 1;
-        most = Math.max(most, inside);
-        await turn();
-        inside -= 1;
-      }),
-    ),
+    Array.from({ length: 7 }, async () => {
+      using _slot = await slots.take(quietCtx());
+      inside += 1;
+      most = Math.max(most, inside);
+      await turn();
+      inside -= 1;
+    }),
   );
   assert.deepEqual([most, inside], [2, 0]);
+});
+test('who leaves the queue for a slot takes none with him', async () => {
+  const slots = new Slots(1);
+  const held = slots.tryTake() ?? assert.fail();
+  assert.equal(slots.tryTake(), undefined);
+  const leaver = new AbortController();
+  const left = slots.take({ ...quietCtx(), signal: leaver.signal });
+  const waiting = slots.take(quietCtx());
+  leaver.abort(new Error('left'));
+  await assert.rejects(left, /left/);
+  held[Symbol.dispose]();
+  held[Symbol.dispose]();
+  (await waiting)[Symbol.dispose]();
+  assert.notEqual(slots.tryTake(), undefined);
 });
 test('what two hold is held until both let go', () => {
   const holds = new Holds();
