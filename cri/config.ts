@@ -1,6 +1,6 @@
 /** The `cri:` part of the configuration. A new key is one line in this table; its type, its check and the default file follow from it. */
 import { type ConfigOf, key, live, optional, type Problem, section } from '#host/config/key.ts';
-import { absolutePath, flag, integer, listOf, oneOf, readerOf, record, required, text } from '#host/config/readers.ts';
+import { absolutePath, duration, flag, integer, listOf, oneOf, readerOf, record, required, text } from '#host/config/readers.ts';
 import { parseAddress } from '#host/listen-address.ts';
 
 const listenAddress = readerOf('host:port or unix:///path', (value) => (typeof value === 'string' && parseAddress(value) !== undefined ? value : undefined));
@@ -34,12 +34,19 @@ export const criKeys = {
     endpoint: optional(text, '127.0.0.1:4317', 'a span per call goes to this OpenTelemetry collector, by OTLP over gRPC without TLS (default: none)'),
     samplingRatePerMillion: key(integer(0, 1_000_000), 0, 'of calls that come without a trace; with one, the caller decides'),
   }),
+  streaming: section('', {
+    address: key(text, '127.0.0.1', 'where exec, attach and port-forward are served; the kubelet connects to it'),
+    port: key(integer(0, 65535), 0, '0: a free one'),
+    tlsCert: optional(absolutePath, '/etc/nodelet/streaming.crt', 'PEM; with tlsKey, streams are encrypted'),
+    tlsKey: optional(absolutePath, '/etc/nodelet/streaming.key', 'PEM'),
+    idleTimeout: key(duration, '4h', 'a stream on which nothing moves for so long is closed'),
+  }),
 } as const;
 
 export type CriConfig = ConfigOf<typeof criKeys>;
 
 /** What no single key can tell. Places begin below `cri`. */
-export function criProblems({ runtimes, defaultRuntime, stateDir }: CriConfig): Problem[] {
+export function criProblems({ runtimes, defaultRuntime, stateDir, streaming }: CriConfig): Problem[] {
   const problems: Problem[] = [];
   if (defaultRuntime !== undefined && runtimes.length > 0 && !runtimes.some(({ name }) => name === defaultRuntime)) {
     problems.push({ place: ['defaultRuntime'], message: `${JSON.stringify(defaultRuntime)} is not among cri.runtimes, which has ${runtimes.map(({ name }) => name).join(', ')}` });
@@ -48,5 +55,6 @@ export function criProblems({ runtimes, defaultRuntime, stateDir }: CriConfig): 
   if (twice >= 0) problems.push({ place: ['runtimes', twice, 'name'], message: `${JSON.stringify(runtimes[twice]?.name)} is there twice` });
   // conmon's attach socket is <stateDir>/conmon/<64 hex>/attach, and a unix socket's path ends at 107 bytes.
   if (`${stateDir}/conmon`.length > 107 - 73) problems.push({ place: ['stateDir'], message: 'must be at most 27 characters long, for it holds unix sockets' });
+  if ((streaming.tlsCert === undefined) !== (streaming.tlsKey === undefined)) problems.push({ place: ['streaming'], message: 'tlsCert and tlsKey go together' });
   return problems;
 }

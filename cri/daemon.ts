@@ -18,6 +18,8 @@ import { runtimeService } from './service/runtime-service.ts';
 import { layersOf } from './state/container-record.ts';
 import type { SandboxRecord } from './state/sandbox-record.ts';
 import { criPaths } from './state/paths.ts';
+import { startStreaming } from './streaming/server.ts';
+import { streamingTargets } from './streaming-targets.ts';
 import { Sweeper } from './sweeper.ts';
 import { startTelemetry } from './telemetry.ts';
 import { imageVerbs, runtimeVerbs } from './verbs.ts';
@@ -50,8 +52,9 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
     // What a plugin failed to detach stays in CNI's cache, and is tried again here. A sandbox that is being made has its attachment already.
     const networkSweeper = new Sweeper(own, 'networks', (at) => parts.cni.gc(at, parts.sandboxes.list().filter(({ state }) => state.name !== 'not-ready').map(attachmentOf)));
     const telemetry = await startTelemetry(own, config, parts, nodeletVersion);
+    const streaming = await startStreaming(own, config.streaming, streamingTargets(parts));
     const listening = await listen(config.socket, {
-      runtime: runtimeService(own.log, runtimeVerbs(parts, () => current, nodeletVersion)),
+      runtime: runtimeService(own.log, runtimeVerbs(parts, () => current, streaming, nodeletVersion)),
       image: imageService(own.log, imageVerbs(parts, () => imageSweeper.soon())),
     }, telemetry.interceptors);
     own.log.info({ socket: config.socket, runtimes: parts.runtimes.named.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
@@ -69,7 +72,7 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
         imageSweeper.stop();
         networkSweeper.stop();
         parts.events.close();
-        await listening.close(stopGraceMs);
+        await Promise.all([listening.close(stopGraceMs), streaming.stop()]);
         await telemetry.stop();
         ended.abort();
         await parts.images.close();

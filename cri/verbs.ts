@@ -20,10 +20,12 @@ import { removePodSandbox } from './sandbox/remove.ts';
 import { runPodSandbox } from './sandbox/run.ts';
 import { isVisible, matchesFilter, podSandbox, podSandboxInfo, podSandboxStatus } from './sandbox/status.ts';
 import { stopPodSandbox } from './sandbox/stop.ts';
+import type { ContainerId } from './state/ids.ts';
 import { PerVersion } from './state/per-version.ts';
 import type { SandboxRecord } from './state/sandbox-record.ts';
 import { metricDescriptors } from './stats/metric-families.ts';
 import { listPodSandboxMetrics } from './stats/metrics.ts';
+import type { Streaming } from './streaming/server.ts';
 import { containerStats, listContainerStats, listPodSandboxStats, podSandboxStats } from './stats/stats.ts';
 
 type SandboxVerbs = Pick<RuntimeVerbs, 'runPodSandbox' | 'stopPodSandbox' | 'removePodSandbox' | 'podSandboxStatus' | 'listPodSandbox'>;
@@ -33,7 +35,7 @@ type ContainerVerbs = Pick<
 >;
 
 /** `config` is asked each time: it changes by reloads. */
-export function runtimeVerbs(parts: CriParts, config: () => CriConfig, nodeletVersion: string): RuntimeVerbs {
+export function runtimeVerbs(parts: CriParts, config: () => CriConfig, streaming: Streaming, nodeletVersion: string): RuntimeVerbs {
   const { stats } = parts;
   return {
     version: () => version(nodeletVersion),
@@ -51,6 +53,7 @@ export function runtimeVerbs(parts: CriParts, config: () => CriConfig, nodeletVe
     setPodCidr: (_ctx, cidr) => parts.cni.setPodCidrs(cidr.split(',')),
     ...sandboxVerbs(parts),
     ...containerVerbs(parts),
+    ...streamingVerbs(parts, streaming),
     containerStats: (ctx, id) => containerStats(ctx, stats, id),
     listContainerStats: (ctx, filter) => listContainerStats(ctx, stats, filter),
     podSandboxStats: (ctx, id) => podSandboxStats(ctx, stats, id),
@@ -107,6 +110,24 @@ function containerVerbs(parts: CriParts): ContainerVerbs {
       updateContainerResources(ctx, { containers, cgroups, lock, host: parts.createContainer.host }, { id, resources }),
     reopenContainerLog: (ctx, id) => reopenContainerLog(ctx, { containers }, id),
     execSync: (ctx, request) => execSync(ctx, { containers, runtimeOf, cgroups, scratchDir: parts.scratchDir }, request),
+  };
+}
+
+/** Only for what is there and runs: clients that get a URL expect it to work. */
+function streamingVerbs({ containers, sandboxes }: CriParts, streaming: Streaming): Pick<RuntimeVerbs, 'exec' | 'attach' | 'portForward'> {
+  const running = (id: string): ContainerId => {
+    const record = containers.get(id);
+    if (record.state.name !== 'running') throw new Fault('precondition', `container ${record.id} is not running`);
+    return record.id;
+  };
+  return {
+    exec: (request) => streaming.exec({ ...request, containerId: running(request.containerId) }),
+    attach: (request) => streaming.attach({ ...request, containerId: running(request.containerId) }),
+    portForward: (request) => {
+      const record = sandboxes.get(request.podSandboxId);
+      if (record.state.name !== 'ready') throw new Fault('precondition', `sandbox ${record.id} is not ready`);
+      return streaming.portForward({ ...request, podSandboxId: record.id });
+    },
   };
 }
 

@@ -2,8 +2,10 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import {
-  type ContainerConfig, type ContainerStats, ContainerStatsResponse, type ContainerStatus, ContainerStatusResponse, CreateContainerResponse, ExecSyncResponse,
-  type LinuxContainerResources, ListMetricDescriptorsResponse, type MetricDescriptor, type PodSandboxConfig, type PodSandboxStats, PodSandboxStatsResponse, type PodSandboxStatus, PodSandboxStatusResponse, RemoveContainerResponse, RemovePodSandboxResponse,
+  type AttachRequest, AttachResponse, type ContainerConfig, type ContainerStats, ContainerStatsResponse, type ContainerStatus, ContainerStatusResponse, CreateContainerResponse, type ExecRequest, ExecResponse,
+  ExecSyncResponse,
+  type LinuxContainerResources, ListMetricDescriptorsResponse, type MetricDescriptor, type PodSandboxConfig, type PodSandboxStats, PodSandboxStatsResponse, type PodSandboxStatus, PodSandboxStatusResponse, type PortForwardRequest,
+  PortForwardResponse, RemoveContainerResponse, RemovePodSandboxResponse,
   ReopenContainerLogResponse, RunPodSandboxResponse, type RuntimeConfigResponse, RuntimeServiceService, type RuntimeServiceServer, StartContainerResponse,
   type StatusResponse, StopContainerResponse, StopPodSandboxResponse, UpdateContainerResourcesResponse, UpdatePodSandboxResourcesResponse,
   UpdateRuntimeConfigResponse, type VersionResponse,
@@ -33,13 +35,18 @@ export interface RuntimeVerbs extends ListVerbs {
   reopenContainerLog(ctx: Ctx, id: string): Promise<void>;
   execSync(ctx: Ctx, request: { id: string; command: readonly string[]; timeoutSeconds: number }): Promise<{ stdout: Uint8Array; stderr: Uint8Array; exitCode: number }>;
 
+  /** The next three return a URL on which the client streams. */
+  exec(request: ExecRequest): string;
+  attach(request: AttachRequest): string;
+  portForward(request: PortForwardRequest): string;
+
   containerStats(ctx: Ctx, id: string): Promise<ContainerStats>;
   podSandboxStats(ctx: Ctx, id: string): Promise<PodSandboxStats>;
   metricDescriptors(): MetricDescriptor[];
 }
 
 export function runtimeService(log: Logger, verbs: RuntimeVerbs): UntypedServiceImplementation {
-  return withRefusals(RuntimeServiceService, { ...ownMethods(log, verbs), ...sandboxMethods(log, verbs), ...containerMethods(log, verbs), ...statsMethods(log, verbs), ...listMethods(log, verbs) });
+  return withRefusals(RuntimeServiceService, { ...ownMethods(log, verbs), ...sandboxMethods(log, verbs), ...containerMethods(log, verbs), ...streamingMethods(log, verbs), ...statsMethods(log, verbs), ...listMethods(log, verbs) });
 }
 
 const ownMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServiceServer> => ({
@@ -99,6 +106,12 @@ const containerMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServ
   execSync: unary(log, 'ExecSync', async (ctx, request) =>
     ExecSyncResponse.create(await verbs.execSync(ctx, { id: request.containerId, command: request.cmd, timeoutSeconds: Number(request.timeout) })),
   ),
+});
+
+const streamingMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServiceServer> => ({
+  exec: unary(log, 'Exec', (_ctx, request) => ExecResponse.create({ url: verbs.exec(request) })),
+  attach: unary(log, 'Attach', (_ctx, request) => AttachResponse.create({ url: verbs.attach(request) })),
+  portForward: unary(log, 'PortForward', (_ctx, request) => PortForwardResponse.create({ url: verbs.portForward(request) })),
 });
 
 const statsMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServiceServer> => ({
