@@ -54,6 +54,10 @@ export async function startStreaming(ctx: Ctx, config: StreamingConfig, targets:
     sessions.add(session);
   });
   await listening(server, config);
+  own.signal.addEventListener('abort', () => {
+    server.close();
+    server.closeAllConnections();
+  }, { once: true });
   const base = baseUrl(config, server.address() as AddressInfo);
   const url = (request: StreamRequest): string => `${base}/${request.kind}/${tokens.issue(request)}`;
   own.log.debug({ url: base }, 'streaming server ready');
@@ -62,8 +66,6 @@ export async function startStreaming(ctx: Ctx, config: StreamingConfig, targets:
     attach: (request) => url(attachRequest(request)),
     portForward: (request) => url(portsRequest(request)),
     stop: async () => {
-      server.close();
-      server.closeAllConnections();
       ended.abort(new Fault('canceled', 'the server stops'));
       await Promise.race([Promise.allSettled(sessions), sleep(stopMs)]);
     },
