@@ -18,7 +18,7 @@ import { Fault } from '#host/fault.ts';
 import { pipe } from '#host/libc.ts';
 import { identify, isAlive, type ProcessId, signalProcess } from '#host/process.ts';
 import { connectSeqpacket, type SeqpacketStream } from '#host/seqpacket.ts';
-import { globalArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
+import { commandLine, globalArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
 
 /** CRI-O's: a create that takes longer is stuck. */
 const createTimeoutMs = 240_000;
@@ -57,7 +57,7 @@ const monitorFiles = (bundleDir: string): { pidFile: string; exitFile: string; o
 export function monitorArgs(paths: MonitorPaths, runtime: OciRuntime, order: MonitorOrder): string[] {
   const { bundleDir, id } = order;
   const files = monitorFiles(bundleDir);
-  const runtimeArgs = globalArgs({ ...runtime, cgroupDriver: 'cgroupfs' }, files.runtimeLog);
+  const program = commandLine(runtime, 'create', globalArgs({ ...runtime, cgroupDriver: 'cgroupfs' }, files.runtimeLog));
   return [
     '--api-version=1',
     '--cid', id,
@@ -71,8 +71,8 @@ export function monitorArgs(paths: MonitorPaths, runtime: OciRuntime, order: Mon
     '--log-path', order.logPath === undefined ? 'none' : `k8s-file:${order.logPath}`,
     '--log-level', 'error',
     '--no-sync-log',
-    '--runtime', runtime.path,
-    ...runtimeArgs.flatMap((arg) => ['--runtime-arg', arg]),
+    '--runtime', program.path,
+    ...program.args.flatMap((arg) => ['--runtime-arg', arg]),
     ...(runtime.cgroupDriver === 'systemd' ? ['--systemd-cgroup'] : []),
     ...(order.tty ? ['--terminal'] : []),
     ...(order.stdin ? ['--stdin', ...(order.stdinOnce ? [] : ['--leave-stdin-open'])] : []),

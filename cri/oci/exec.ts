@@ -14,7 +14,7 @@ import { spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import { adoptedExit, expectOrphan } from '#host/orphans.ts';
 import { identify, type ProcessId } from '#host/process.ts';
-import { execArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
+import { commandLine, execArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
 import type { OciProcess, OciSpec } from './spec-types.ts';
 
 export interface ExecOrder {
@@ -77,7 +77,7 @@ export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder)
   try {
     // On a tmpfs, or read before, and small: synchronous is quicker than trips through the pool.
     writeFileSync(files.processFile, JSON.stringify(process), { mode: 0o600 });
-    const child = spawn({ path: runtime.path, args: execArgs(runtime, { id: order.id, consoleSocket: order.terminal?.consoleSocket, ...files }), env: runtimeEnv, fds: order.fds });
+    const child = spawn({ ...commandLine(runtime, 'other', execArgs(runtime, { id: order.id, consoleSocket: order.terminal?.consoleSocket, ...files })), env: runtimeEnv, fds: order.fds });
     const kill = (): void => child.kill('SIGKILL');
     ctx.signal.addEventListener('abort', kill, { once: true });
     const exitCode = await child.exited;

@@ -2,13 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { cgroupPlace } from './cgroup-path.ts';
+import { directly, hidingLine } from './cgroup-view.ts';
 import { monitorArgs, parseSyncMessage } from './conmon.ts';
 import { execProcess } from './exec.ts';
 import { knowsRecursiveReadOnly, parseVersion } from './probe.ts';
-import type { OciRuntime } from './runtime.ts';
+import { commandLine, type OciRuntime } from './runtime.ts';
 import type { OciSpec } from './spec-types.ts';
 
-const runtime: OciRuntime = { name: 'runc', path: '/usr/sbin/runc', rootDir: '/run/n/oci/runc', cgroupDriver: 'cgroupfs', version: 'runc 1.1.5', recursiveReadOnly: true };
+const runtime: OciRuntime = { name: 'runc', path: '/usr/sbin/runc', rootDir: '/run/n/oci/runc', cgroupDriver: 'cgroupfs', version: 'runc 1.1.5', recursiveReadOnly: true, entry: directly };
 const order = { id: 'abc', name: 'k8s_x', bundleDir: '/c/abc', logPath: '/l/0.log', tty: false, stdin: false, stdinOnce: false };
 const paths = { conmon: '/usr/bin/conmon', socketsDir: '/run/n/conmon' };
 
@@ -52,4 +53,22 @@ test('versions are read from both programs, and tell whether recursive read-only
   assert.equal(parseVersion('runc version 1.1.5+ds1\ncommit: x\n'), 'runc 1.1.5+ds1');
   assert.equal(parseVersion('crun version 1.8.1\n'), 'crun 1.8.1');
   assert.deepEqual(['runc 1.0.3', 'runc 1.1.5', 'crun 1.3', 'crun 1.8.1', 'youki 0.5'].map(knowsRecursiveReadOnly), [false, true, false, true, false]);
+});
+
+test('what leads to a runtime comes before it, in the monitor\'s words too', () => {
+  const entry = { create: ['/usr/bin/unshare', '--mount', '/bin/sh', '-c', 'umount x && exec "$@"', '-'], other: ['/usr/bin/nsenter', '--mount=/proc/1/fd/9'] };
+  const crun = { ...runtime, path: '/usr/bin/crun', entry };
+  assert.deepEqual(commandLine(crun, 'other', ['start', 'x']), { path: '/usr/bin/nsenter', args: ['--mount=/proc/1/fd/9', '/usr/bin/crun', 'start', 'x'] });
+  const args = monitorArgs(paths, crun, order);
+  assert.equal(args[args.indexOf('--runtime') + 1], '/usr/bin/unshare');
+  assert.deepEqual(args.flatMap((word, i) => (word === '--runtime-arg' ? [args[i + 1]] : [])).slice(0, 6), [...entry.create.slice(1), '/usr/bin/crun']);
+});
+
+test('cgroup version 2 is hidden only beside version 1, and never from the host', () => {
+  const v1 = { mountPoint: '/sys/fs/cgroup/pids', type: 'cgroup', propagation: [] };
+  const v2 = { mountPoint: '/sys/fs/cgroup/unified', type: 'cgroup2', propagation: [] };
+  assert.equal(hidingLine([v2]), undefined);
+  assert.equal(hidingLine([v1]), undefined);
+  assert.equal(hidingLine([v1, v2]), "umount '/sys/fs/cgroup/unified'");
+  assert.equal(hidingLine([v1, { ...v2, mountPoint: "/a'b", propagation: ['shared:9'] }]), String.raw`mount --make-private '/a'\''b' && umount '/a'\''b'`);
 });

@@ -1,6 +1,7 @@
 /**
- * Which OCI runtimes work on this machine: each candidate has to create a container in a scratch bundle. crun 1.8.1 refuses hybrid cgroups, others
- * lack a kernel feature; trying is the only test that is always right. The answer is kept until the program or the machine's boot changes.
+ * Which OCI runtimes work on this machine, and how: each candidate has to create a container in a scratch bundle, directly or, when that fails on a
+ * machine with both versions of cgroups, where it sees only one. Trying is the only test that is always right. The answer is kept until the program
+ * or the machine's boot changes.
  */
 import { chmod, mkdir, mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,8 +11,10 @@ import { type Ctx, detached } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { findProgram, runChecked } from '#host/exec.ts';
 import { explain, Fault } from '#host/fault.ts';
+import { readMounts } from '#host/mountinfo.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import { type CgroupDriver, cgroupPlace } from './cgroup-path.ts';
+import { directly, hiddenCgroup2, type RuntimeEntry } from './cgroup-view.ts';
 import { deleteContainer, makeDetached, type OciRuntime, runtimeEnv } from './runtime.ts';
 import type { OciSpec } from './spec-types.ts';
 
@@ -27,13 +30,24 @@ export interface ProbeOptions {
   readonly cgroups: Pick<Cgroups, 'remove'>;
 }
 
+interface Candidate {
+  readonly name: string;
+  /** Absolute. */
+  readonly path: string;
+}
+
 interface Verdict {
   /** Path, size and time of change of the program. */
   readonly identity: string;
   readonly version: string;
+  /** It works only where cgroup version 2 is hidden. */
+  readonly isHidden: boolean;
   /** Why it does not work. */
   readonly failure: string | undefined;
 }
+
+/** Made when the first runtime needs it. */
+type HiddenEntry = () => Promise<RuntimeEntry | undefined>;
 
 /**
  * The runtimes that work, configured order kept. A configured one that does not work is Fault 'precondition' with its own words; so is
@@ -44,13 +58,16 @@ export async function probeRuntimes(ctx: Ctx, options: ProbeOptions): Promise<Oc
   const isConfigured = options.configured.length > 0;
   const candidates = isConfigured ? options.configured : await installed(['crun', 'runc']);
   const known = await readVerdicts(options);
+  let hidden: Promise<RuntimeEntry | undefined> | undefined;
+  const hiddenEntry: HiddenEntry = () => (hidden ??= readMounts().then((mounts) => hiddenCgroup2(ctx, mounts)));
   const runtimes: OciRuntime[] = [];
   const failures: string[] = [];
   const verdicts: Record<string, Verdict> = {};
   for (const candidate of candidates) {
-    const verdict = await judge(ctx, options, { ...candidate, known: known[candidate.path] });
+    const verdict = await judge(ctx, options, candidate, { known: known[candidate.path], hiddenEntry });
     verdicts[candidate.path] = verdict;
-    if (verdict.failure === undefined) runtimes.push(describe(options, candidate, verdict.version));
+    const entry = verdict.isHidden ? await hiddenEntry() : directly;
+    if (verdict.failure === undefined && entry !== undefined) runtimes.push(describe(options, candidate, { version: verdict.version, entry }));
     else failures.push(`${candidate.path}: ${verdict.failure}`);
   }
   await writeFileAtomic(verdictsFile(options), JSON.stringify(verdicts));
@@ -62,14 +79,16 @@ export async function probeRuntimes(ctx: Ctx, options: ProbeOptions): Promise<Oc
   return runtimes;
 }
 
-async function installed(names: readonly string[]): Promise<{ name: string; path: string }[]> {
+async function installed(names: readonly string[]): Promise<Candidate[]> {
   const found = await Promise.all(names.map(async (name) => ({ name, path: await findProgram(name) })));
   return found.flatMap(({ name, path }) => (path === undefined ? [] : [{ name, path }]));
 }
 
-const describe = (options: ProbeOptions, candidate: { name: string; path: string }, version: string): OciRuntime => ({
-  ...candidate,
-  rootDir: options.ociRootDir(candidate.name),
+const describe = (options: ProbeOptions, { name, path }: Candidate, { version, entry }: Pick<OciRuntime, 'version' | 'entry'>): OciRuntime => ({
+  name,
+  path,
+  entry,
+  rootDir: options.ociRootDir(name),
   cgroupDriver: options.cgroupDriver,
   version,
   recursiveReadOnly: knowsRecursiveReadOnly(version),
@@ -102,24 +121,39 @@ async function readVerdicts(options: ProbeOptions): Promise<Readonly<Record<stri
   }
 }
 
-async function judge(ctx: Ctx, options: ProbeOptions, candidate: { name: string; path: string; known: Verdict | undefined }): Promise<Verdict> {
+async function judge(ctx: Ctx, options: ProbeOptions, candidate: Candidate, { known, hiddenEntry }: { known: Verdict | undefined; hiddenEntry: HiddenEntry }): Promise<Verdict> {
   let identity: string;
   try {
     const { size, mtimeMs, ino } = await stat(candidate.path);
     identity = [size, mtimeMs, ino, options.cgroupDriver].join(':');
   } catch (error) {
-    return { identity: '', version: '', failure: explain(error) };
+    return { identity: '', version: '', isHidden: false, failure: explain(error) };
   }
   // A failure may have been mended by other means than another program: only success is kept.
-  if (candidate.known?.identity === identity && candidate.known.failure === undefined) return candidate.known;
+  if (known?.identity === identity && known.failure === undefined) return known;
   let version = '';
   try {
     version = parseVersion((await runChecked(ctx, { path: candidate.path, args: ['--version'], env: runtimeEnv })).stdout.toString('utf8'));
-    await tryCreate(ctx, options, describe(options, candidate, version));
-    return { identity, version, failure: undefined };
+    const isHidden = await worksHidden(ctx, options, { candidate, version, hiddenEntry });
+    return { identity, version, isHidden, failure: undefined };
   } catch (error) {
     ctx.signal.throwIfAborted();
-    return { identity, version, failure: explain(error) };
+    return { identity, version, isHidden: false, failure: explain(error) };
+  }
+}
+
+/** False when it works directly. Throws why it does not when it works neither way. */
+async function worksHidden(ctx: Ctx, options: ProbeOptions, trial: { candidate: Candidate; version: string; hiddenEntry: HiddenEntry }): Promise<boolean> {
+  const { candidate, version, hiddenEntry } = trial;
+  try {
+    await tryCreate(ctx, options, describe(options, candidate, { version, entry: directly }));
+    return false;
+  } catch (failure) {
+    const entry = await hiddenEntry();
+    if (entry === undefined) throw failure;
+    await tryCreate(ctx, options, describe(options, candidate, { version, entry }));
+    ctx.log.info({ runtime: candidate.path, failure: explain(failure) }, 'the OCI runtime is started where it does not see cgroup version 2');
+    return true;
   }
 }
 

@@ -8,6 +8,7 @@ import { type Ctx, detached } from '#host/ctx.ts';
 import { CommandError, run, runChecked, spawn, type Command } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import type { CgroupDriver } from './cgroup-path.ts';
+import type { RuntimeEntry } from './cgroup-view.ts';
 
 export interface OciRuntime {
   /** Of the runtime handler. */
@@ -20,6 +21,8 @@ export interface OciRuntime {
   /** As `--version` says: `crun 1.8.1`. */
   readonly version: string;
   readonly recursiveReadOnly: boolean;
+  /** How it is started where it works. */
+  readonly entry: RuntimeEntry;
 }
 
 /** Longest that `start`, `delete` and the like may take before they are killed; they are not given up with their caller. */
@@ -40,7 +43,13 @@ export const globalArgs = (runtime: Pick<OciRuntime, 'rootDir' | 'cgroupDriver'>
   ...(runtime.cgroupDriver === 'systemd' ? ['--systemd-cgroup'] : []),
 ];
 
-const command = (runtime: OciRuntime, args: readonly string[]): Command => ({ path: runtime.path, args: [...globalArgs(runtime), ...args], env: runtimeEnv });
+/** The program to execute and its arguments, for the runtime itself or what leads to it. `create` also for `run`. */
+export function commandLine(runtime: Pick<OciRuntime, 'path' | 'entry'>, verb: keyof RuntimeEntry, args: readonly string[]): { path: string; args: string[] } {
+  const [path = runtime.path, ...rest] = [...runtime.entry[verb], runtime.path, ...args];
+  return { path, args: rest };
+}
+
+const command = (runtime: OciRuntime, args: readonly string[]): Command => ({ ...commandLine(runtime, 'other', [...globalArgs(runtime), ...args]), env: runtimeEnv });
 
 /** Lets the created container's process run its program. Throws Fault 'internal' with what the runtime said. */
 export async function startContainer(ctx: Ctx, runtime: OciRuntime, id: string): Promise<void> {
@@ -62,7 +71,7 @@ export async function makeDetached(
 ): Promise<void> {
   const { verb, id, bundleDir, pidFile, logFile } = order;
   const verbArgs = [verb, ...(verb === 'run' ? ['--detach'] : []), '--bundle', bundleDir, '--pid-file', pidFile, id];
-  const child = spawn({ path: runtime.path, args: [...globalArgs(runtime, logFile), ...verbArgs], env: runtimeEnv });
+  const child = spawn({ ...commandLine(runtime, 'create', [...globalArgs(runtime, logFile), ...verbArgs]), env: runtimeEnv });
   const limit = detached(ctx, commandTimeoutMs);
   const kill = (): void => child.kill('SIGKILL');
   limit.signal.addEventListener('abort', kill, { once: true });

@@ -27,7 +27,7 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 /** How to start each server that we start ourselves. */
 function starters(options: Options, registry: Registry, onTmpfs = false): (() => Promise<Server>)[] {
   const start = { runtime: options.runtime, registry, ipMasq: options.ipMasq, sandboxImage: pause, onTmpfs };
-  return [...(options.nodelet ? [() => startNodelet(start)] : []), ...(options.containerd ? [() => startContainerd(start)] : [])];
+  return [...(options.nodelet ? [() => startNodelet(start)] : []), ...(options.best ? [() => startNodelet(start, true)] : []), ...(options.containerd ? [() => startContainerd(start)] : [])];
 }
 
 async function startServers(options: Options, registry: Registry, add: (server: Server) => void): Promise<void> {

@@ -6,6 +6,7 @@ export type Part = (typeof parts)[number];
 
 export interface Options {
   readonly nodelet: boolean;
+  readonly best: boolean;
   readonly containerd: boolean;
   readonly floor: boolean;
   readonly sockets: readonly { readonly name: string; readonly socket: string }[];
@@ -33,6 +34,7 @@ export const usage = `Measures CRI servers side by side, taking turns, and print
   --against NAME        containerd, started on private folders and stopped afterwards
   --socket NAME=PATH    a CRI server that runs already (repeatable); it keeps everything it had; needs --image
   --no-nodelet          without ours
+  --best                and nodelet once more, with the OCI runtime that it chooses itself
   --floor               the programs alone
   --runtime runc|crun   default runc
   --rounds N            rounds of the single calls (default 30)
@@ -53,7 +55,7 @@ export function parseOptions(argv: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...argv],
     options: {
-      against: { type: 'string', multiple: true }, socket: { type: 'string', multiple: true }, 'no-nodelet': { type: 'boolean' }, floor: { type: 'boolean' },
+      against: { type: 'string', multiple: true }, socket: { type: 'string', multiple: true }, 'no-nodelet': { type: 'boolean' }, best: { type: 'boolean' }, floor: { type: 'boolean' },
       runtime: { type: 'string', default: 'runc' }, rounds: { type: 'string', default: '30' }, pods: { type: 'string', default: '10,50' }, repeats: { type: 'string', default: '3' },
       only: { type: 'string', default: 'life,pods,memory,lists' }, 'host-network': { type: 'boolean' }, seccomp: { type: 'string', default: 'unconfined' },
       'ip-masq': { type: 'boolean' }, image: { type: 'string' }, json: { type: 'string' }, markdown: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
@@ -69,7 +71,7 @@ export function parseOptions(argv: readonly string[]): Options {
   const runtime = oneOf('--runtime', values.runtime, ['runc', 'crun']);
   const only = values.only.split(',').map((part) => oneOf('--only', part, parts));
   return {
-    nodelet: values['no-nodelet'] !== true, containerd: (values.against ?? []).length > 0, floor: values.floor === true, sockets, runtime,
+    nodelet: values['no-nodelet'] !== true, best: values.best === true, containerd: (values.against ?? []).length > 0, floor: values.floor === true, sockets, runtime,
     rounds: count('--rounds', values.rounds), pods: values.pods.split(',').map((text) => count('--pods', text)), repeats: count('--repeats', values.repeats), only,
     hostNetwork: values['host-network'] === true, seccomp: oneOf('--seccomp', values.seccomp, ['unconfined', 'default']), ipMasq: values['ip-masq'] === true,
     image: values.image, json: values.json, markdown: values.markdown === true, help: values.help === true,

@@ -43,7 +43,7 @@ export function runtimePath(runtime: StartOptions['runtime']): string {
   return found;
 }
 
-/** crun before 1.9 refuses a machine with both cgroup versions: there the daemon runs where version 2 is not seen. */
+/** crun before 1.9 refuses a machine with both cgroup versions: there containerd runs where version 2 is not seen (nodelet hides it itself). */
 function via(runtime: StartOptions['runtime']): Pick<Service, 'via'> {
   if (runtime !== 'crun' || !cgroupHierarchies().includes('/sys/fs/cgroup/unified')) return {};
   return { via: ['/usr/bin/unshare', '--mount', '--propagation', 'slave', '/bin/sh', '-c', 'umount /sys/fs/cgroup/unified && exec "$@"', '-'] };
@@ -108,8 +108,8 @@ const cniBinDir = (): string => {
   return found;
 };
 
-/** Our own bundle, as `nodelet cri`. */
-export async function startNodelet(options: StartOptions): Promise<Server> {
+/** Our own bundle, as `nodelet cri`. `best`: with the runtime that it chooses itself. */
+export async function startNodelet(options: StartOptions, best = false): Promise<Server> {
   const node = path.join(top, 'node_modules/.bin/node');
   const bundle = path.join(top, 'dist/nodelet.js');
   if (!existsSync(bundle)) throw new Error('dist/nodelet.js is missing; make it with: npm run build');
@@ -121,7 +121,7 @@ export async function startNodelet(options: StartOptions): Promise<Server> {
     stateDir: path.join(place.dir, 'state'),
     socket,
     certsDir,
-    runtimes: [{ name: options.runtime, path: runtimePath(options.runtime) }],
+    ...(best ? {} : { runtimes: [{ name: options.runtime, path: runtimePath(options.runtime) }] }),
     cni: { confDir, binDirs: [cniBinDir()] },
   };
   // The configuration is YAML, which takes JSON.
@@ -129,9 +129,9 @@ export async function startNodelet(options: StartOptions): Promise<Server> {
   const flags = ['--max-semi-space-size=2', '--v8-pool-size=1', '--disable-warning=ExperimentalWarning'];
   const service: Service = {
     name: 'nodelet', dir: place.dir, program: node, args: [...flags, bundle, 'cri', '--config', path.join(place.dir, 'config.yaml')],
-    env: { UV_THREADPOOL_SIZE: '16' }, ...via(options.runtime),
+    env: { UV_THREADPOOL_SIZE: '16' },
   };
-  return open({ name: 'nodelet', place, service, socket, afterwards: () => undefined });
+  return open({ name: best ? 'nodelet (best)' : 'nodelet', place, service, socket, afterwards: () => undefined });
 }
 
 /** containerd with its shim, as a distribution would run it but for names and places. */
