@@ -2,10 +2,11 @@
 import type { Ctx } from '#host/ctx.ts';
 import { CniError } from './errors.ts';
 import { execPlugin } from './exec.ts';
+import { isIdle } from './idle.ts';
 import type { Call, CniArgs } from './plugin-env.ts';
 import { parseResult, readResult } from './result.ts';
 import { pluginStdin } from './runtime-conf.ts';
-import type { CniResult, JsonObject, Network } from './types.ts';
+import type { CniResult, JsonObject, Network, PluginConf } from './types.ts';
 import { hasCheck, hasStatus } from './version.ts';
 
 /** The runtime's side of a call: the same for every plugin of the chain. */
@@ -17,13 +18,16 @@ export interface ChainCall {
   readonly capabilityArgs: JsonObject;
 }
 
+/** The plugins that have something to do for this attachment, which is the same at ADD, CHECK and DEL. */
+const busy = (network: Network, chain: ChainCall): PluginConf[] => network.plugins.filter((plugin, index) => !isIdle(plugin, index, chain.capabilityArgs));
+
 const callOf = (verb: Call['verb'], chain: ChainCall): Call => ({ verb, containerId: chain.containerId, netnsPath: chain.netnsPath, ifName: chain.ifName, args: chain.cniArgs });
 
 /** Throws CniError of the first plugin that fails; what the ones before it made is undone by `delNetwork`, which the caller must call. */
 export async function addNetwork(ctx: Ctx, network: Network, options: { binDirs: readonly string[]; chain: ChainCall }): Promise<CniResult> {
   const { binDirs, chain } = options;
   let result: CniResult | undefined;
-  for (const plugin of network.plugins) {
+  for (const plugin of busy(network, chain)) {
     const stdin = pluginStdin(network, plugin, { prevResult: result?.raw, capabilityArgs: chain.capabilityArgs });
     const stdout = await execPlugin(ctx, { ...callOf('ADD', chain), plugin: plugin.type, stdin }, binDirs);
     try {
@@ -56,7 +60,7 @@ function previous(network: Network, result: JsonObject | undefined): JsonObject 
 /** Stops at the first plugin that fails: a later try starts again at the end of the chain, and DEL of what is gone is success. */
 export async function delNetwork(ctx: Ctx, network: Network, { binDirs, chain, result }: UndoOptions): Promise<void> {
   const prevResult = previous(network, result);
-  for (const plugin of network.plugins.toReversed()) {
+  for (const plugin of busy(network, chain).toReversed()) {
     const stdin = pluginStdin(network, plugin, { prevResult, capabilityArgs: chain.capabilityArgs });
     await execPlugin(ctx, { ...callOf('DEL', chain), plugin: plugin.type, stdin }, binDirs);
   }
@@ -66,7 +70,7 @@ export async function delNetwork(ctx: Ctx, network: Network, { binDirs, chain, r
 export async function checkNetwork(ctx: Ctx, network: Network, { binDirs, chain, result }: UndoOptions): Promise<void> {
   if (network.disableCheck || !hasCheck(network.cniVersion)) return;
   const prevResult = previous(network, result);
-  for (const plugin of network.plugins) {
+  for (const plugin of busy(network, chain)) {
     const stdin = pluginStdin(network, plugin, { prevResult, capabilityArgs: chain.capabilityArgs });
     await execPlugin(ctx, { ...callOf('CHECK', chain), plugin: plugin.type, stdin }, binDirs);
   }

@@ -4,6 +4,8 @@ import { test } from 'node:test';
 import { bandwidthOf } from './bandwidth.ts';
 import { decodeEntry, encodeEntry } from './cache.ts';
 import { parseConfFile } from './conf.ts';
+import { isIdle } from './idle.ts';
+import type { JsonObject, PluginConf } from './types.ts';
 import { checkPodCidrs, defaultNetwork, defaultNetworkFor, podCidrsOf } from './default-network.ts';
 import { CniError } from './errors.ts';
 import { jumpSource, restoreText } from './masquerade.ts';
@@ -44,7 +46,7 @@ test('a capability reaches only the plugins that declare it', () => {
 test('the environment is that of libcni, with the pod in CNI_ARGS', () => {
   const env = pluginEnv({ verb: 'ADD', containerId: 'c1', netnsPath: '/run/ns', ifName: 'eth0', args: cniArgs(attachment) }, { binDirs: ['/a', '/b'], searchPath: '/bin' });
   assert.deepEqual(env, {
-    PATH: '/bin',
+    GOMAXPROCS: '1', GOGC: 'off', GOMEMLIMIT: '128MiB', PATH: '/bin',
     CNI_COMMAND: 'ADD',
     CNI_CONTAINERID: 'c1',
     CNI_NETNS: '/run/ns',
@@ -79,6 +81,20 @@ test('an error of a plugin reads as with libcni, and keeps the end of stderr', (
   assert.ok(error.message.length < 1200);
   assert.equal(error.kind, 'unavailable');
 });
+
+const conf = (type: string, capabilities: readonly string[], more: JsonObject = {}): PluginConf => ({ type, capabilities, raw: { type, ...more } });
+const idlePlugins: readonly [string, PluginConf, number, JsonObject, boolean][] = [
+  ['portmap without mappings', conf('portmap', ['portMappings']), 1, {}, true],
+  ['portmap with mappings', conf('portmap', ['portMappings']), 1, { portMappings: [{}] }, false],
+  ['portmap that does not get the mappings', conf('portmap', []), 1, { portMappings: [{}] }, true],
+  ['portmap with mappings in its file', conf('portmap', ['portMappings'], { runtimeConfig: { portMappings: [{}] } }), 1, {}, false],
+  ['bandwidth without limits', conf('bandwidth', ['bandwidth']), 2, {}, true],
+  ['bandwidth with the pod\'s limit', conf('bandwidth', ['bandwidth']), 2, { bandwidth: {} }, false],
+  ['bandwidth with limits in its file', conf('bandwidth', ['bandwidth'], { ingressRate: 1 }), 2, {}, false],
+  ['the first plugin', conf('portmap', ['portMappings']), 0, {}, false],
+  ['any other plugin', conf('tuning', ['mac']), 1, {}, false],
+];
+for (const [what, plugin, index, args, want] of idlePlugins) test(`${what} ${want ? 'has nothing to do' : 'is run'}`, () => assert.equal(isIdle(plugin, index, args), want));
 
 test('the generated network has a plugin only where it has something to do', () => {
   const options = { podCidrs: ['10.200.0.0/24', 'fd00:c8::/64'], addressDir: '/x' };

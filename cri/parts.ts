@@ -3,6 +3,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Cni } from '#cni';
 import { openCgroups } from '#host/cgroup.ts';
+import { type QuickMoves, quickMoves } from '#host/cgroup-moves.ts';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { monotonicMs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
@@ -50,6 +51,7 @@ import type { StatsDeps } from './stats/stats.ts';
 export interface CriParts {
   readonly paths: CriPaths;
   readonly cgroups: Cgroups;
+  readonly moves: QuickMoves;
   readonly containers: ContainerStore;
   readonly sandboxes: SandboxStore;
   readonly images: Images;
@@ -80,13 +82,14 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   await warmThreadPool();
   const paths = criPaths(config);
   const cgroups = openCgroups();
+  const moves = quickMoves(ctx.log);
   const scratchDir = join(paths.stateDir, 'exec');
   for (const dir of [paths.stateDir, paths.conmonSocketsDir, scratchDir]) await mkdir(dir, { recursive: true, mode: 0o711 });
   const containers = containerStore(paths.containersDir);
   const sandboxes = sandboxStore(paths.sandboxesDir);
   const cni = new Cni({ ...config.cni, cacheDir: paths.cniDir, defaultNetwork: { podCidrs: config.cni.podCidrs, bridge: config.cni.bridge }, ...chainOption(config) });
   const probe: CriParts['probeRuntimes'] = (own, configured) => probeRuntimes(own, {
-    configured, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '', stateDir: paths.stateDir, ociRootDir: paths.ociRootDir, cgroups,
+    configured, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '', stateDir: paths.stateDir, ociRootDir: paths.ociRootDir, cgroups, moves,
   });
   const [images, working, conmon] = await Promise.all([
     Images.open(ctx, { imagesDir: paths.imagesDir, layersDir: paths.layersDir, certsDir: config.certsDir }),
@@ -134,7 +137,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     resolveHandler: (name) => runtimes.forNew(name).name,
   };
   return {
-    paths, cgroups, containers, sandboxes, images, repoDigestOf, events, cni, network, runtimes, runtimeOf, probeRuntimes: probe, exits, flights, containerLock, init, asked, scratchDir,
+    paths, cgroups, moves, containers, sandboxes, images, repoDigestOf, events, cni, network, runtimes, runtimeOf, probeRuntimes: probe, exits, flights, containerLock, init, asked, scratchDir,
     removeContainer: removeContainerDeps,
     createContainer: {
       paths, containers, sandboxes, runtimeOf, flights: flights.containers, lock: containerLock,

@@ -74,6 +74,7 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
     resolveHandler: parts.init.resolveHandler,
     startInit: (ctx: Parameters<typeof startInit>[0], sandbox: Parameters<typeof startInit>[2]) => startInit(ctx, parts.init, sandbox),
     teardown: removeSandbox.teardown,
+    moves: parts.moves,
   };
   const visible = (id: string): ReturnType<typeof sandboxes.get> => {
     const record = sandboxes.get(id);

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ContainerConfig, NamespaceMode, PodSandboxConfig } from '#cri-api';
 import { openCgroups } from '#host/cgroup.ts';
+import { slowMoves } from '#host/cgroup-moves.ts';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { findProgram } from '#host/exec.ts';
@@ -152,7 +153,7 @@ const containerConfig = (config: Partial<ContainerConfig>): ContainerConfig =>
 let known: OciRuntime | undefined;
 /** The first that works here, found out once. */
 async function workingRuntime(facts: { ctx: Ctx; cgroups: Cgroups; cgroupParent: string; stateDir: string; ociRootDir: (name: string) => string }): Promise<OciRuntime> {
-  known ??= (await probeRuntimes(facts.ctx, { ...facts, configured: [], cgroupDriver: 'cgroupfs' }))[0]!;
+  known ??= (await probeRuntimes(facts.ctx, { ...facts, configured: [], cgroupDriver: 'cgroupfs', moves: slowMoves }))[0]!;
   return { ...known, rootDir: facts.ociRootDir(known.name) };
 }
 

@@ -1,6 +1,7 @@
 /** What the kernel writes and what we write, without a kernel. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ownProcsFile } from './cgroup-moves.ts';
 import { cgroupPathParts, expandSlice, hugepageSize, parseBlkio, parseCgroupMounts, parseFlatKeyed, parseIoStat, parseLimit, parsePids, parsePressure, weightOfShares } from './cgroup-parse.ts';
 import { settingsV1, settingsV2 } from './cgroup-settings.ts';
 import { isFault } from './fault.ts';
@@ -113,4 +114,12 @@ test('resources that make no sense are refused before anything is written', () =
   for (const key of ['../memory.high', 'memory', 'a/b.c', '.x', 'memory..high']) invalid(() => settingsV2({ unified: { [key]: '1' } }), key);
   invalid(() => settingsV2({ memorySwapLimitBytes: 10 }), 'memory limit');
   invalid(() => settingsV2({ memoryLimitBytes: 20, memorySwapLimitBytes: 10 }), 'below');
+});
+
+test('our own group is found in whichever hierarchy is mounted', () => {
+  const v1 = '30 29 0:26 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n';
+  const v2 = '31 29 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n';
+  assert.equal(ownProcsFile(v2, '0::/system.slice/nodelet.service\n'), '/sys/fs/cgroup/system.slice/nodelet.service/cgroup.procs');
+  assert.equal(ownProcsFile(v1, '8:pids:/a\n0::/b\n'), '/sys/fs/cgroup/pids/a/cgroup.procs');
+  assert.equal(ownProcsFile(v1, '3:memory:/a\n'), undefined);
 });

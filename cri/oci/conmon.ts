@@ -128,6 +128,7 @@ export function startMonitor(
   return {
     create: async (ctx) => {
       isUsed = true;
+      using _ = runtime.moves.hold();
       const message = firstLine(withTimeout(ctx, createTimeoutMs), sync.readFd);
       try {
         await placed;

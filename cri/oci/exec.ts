@@ -74,6 +74,7 @@ export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder)
   const files = { processFile: `${stem}.json`, pidFile: `${stem}.pid` };
   const forgetProcess = (): void => rmSync(files.pidFile, { force: true });
   using _ = expectOrphan();
+  using _moves = runtime.moves.hold();
   try {
     // On a tmpfs, or read before, and small: synchronous is quicker than trips through the pool.
     writeFileSync(files.processFile, JSON.stringify(process), { mode: 0o600 });

@@ -1,6 +1,7 @@
 /** Command lines and answers of conmon and OCI runtimes. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { slowMoves } from '#host/cgroup-moves.ts';
 import { cgroupPlace } from './cgroup-path.ts';
 import { directly, hidingLine } from './cgroup-view.ts';
 import { monitorArgs, parseSyncMessage } from './conmon.ts';
@@ -9,7 +10,7 @@ import { knowsRecursiveReadOnly, parseVersion } from './probe.ts';
 import { commandLine, type OciRuntime } from './runtime.ts';
 import type { OciSpec } from './spec-types.ts';
 
-const runtime: OciRuntime = { name: 'runc', path: '/usr/sbin/runc', rootDir: '/run/n/oci/runc', cgroupDriver: 'cgroupfs', version: 'runc 1.1.5', recursiveReadOnly: true, entry: directly };
+const runtime: OciRuntime = { name: 'runc', path: '/usr/sbin/runc', rootDir: '/run/n/oci/runc', cgroupDriver: 'cgroupfs', version: 'runc 1.1.5', recursiveReadOnly: true, entry: directly, moves: slowMoves };
 const order = { id: 'abc', name: 'k8s_x', bundleDir: '/c/abc', logPath: '/l/0.log', tty: false, stdin: false, stdinOnce: false };
 const paths = { conmon: '/usr/bin/conmon', socketsDir: '/run/n/conmon' };
 

@@ -6,6 +6,7 @@
 import { chmod, mkdir, mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomic } from '#host/atomic-file.ts';
+import type { QuickMoves } from '#host/cgroup-moves.ts';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { type Ctx, detached } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
@@ -28,6 +29,7 @@ export interface ProbeOptions {
   readonly stateDir: string;
   readonly ociRootDir: (handler: string) => string;
   readonly cgroups: Pick<Cgroups, 'remove'>;
+  readonly moves: QuickMoves;
 }
 
 interface Candidate {
@@ -88,6 +90,7 @@ const describe = (options: ProbeOptions, { name, path }: Candidate, { version, e
   name,
   path,
   entry,
+  moves: options.moves,
   rootDir: options.ociRootDir(name),
   cgroupDriver: options.cgroupDriver,
   version,

@@ -4,6 +4,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { QuickMoves } from '#host/cgroup-moves.ts';
 import { type Ctx, detached } from '#host/ctx.ts';
 import { CommandError, run, runChecked, spawn, type Command } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
@@ -23,6 +24,8 @@ export interface OciRuntime {
   readonly recursiveReadOnly: boolean;
   /** How it is started where it works. */
   readonly entry: RuntimeEntry;
+  /** Held while it places a process. */
+  readonly moves: QuickMoves;
 }
 
 /** Longest that `start`, `delete` and the like may take before they are killed; they are not given up with their caller. */
@@ -70,6 +73,7 @@ export async function makeDetached(
   order: { verb: 'create' | 'run'; id: string; bundleDir: string; pidFile: string; logFile: string },
 ): Promise<void> {
   const { verb, id, bundleDir, pidFile, logFile } = order;
+  using _ = runtime.moves.hold();
   const verbArgs = [verb, ...(verb === 'run' ? ['--detach'] : []), '--bundle', bundleDir, '--pid-file', pidFile, id];
   const child = spawn({ ...commandLine(runtime, 'create', [...globalArgs(runtime, logFile), ...verbArgs]), env: runtimeEnv });
   const limit = detached(ctx, commandTimeoutMs);

@@ -6,6 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import { hostname as hostHostname } from 'node:os';
 import { join } from 'node:path';
 import type { PodSandboxConfig } from '#cri-api';
+import type { QuickMoves } from '#host/cgroup-moves.ts';
 import { nowNs } from '#host/clock.ts';
 import { type Ctx, detached, withFields } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
@@ -33,6 +34,8 @@ export interface RunDeps {
   readonly resolveHandler: (name: string) => string;
   readonly startInit: (ctx: Ctx, sandbox: SandboxRecord) => Promise<ProcessId>;
   readonly teardown: (ctx: Ctx, id: SandboxId) => Promise<void>;
+  /** Its containers come at once. */
+  readonly moves: QuickMoves;
 }
 
 /** Longest that making a sandbox may take, whatever the caller's deadline. */
@@ -52,6 +55,7 @@ export async function runPodSandbox(ctx: Ctx, deps: RunDeps, request: { config: 
 async function makeSandbox(ctx: Ctx, deps: RunDeps, order: { wish: SandboxWish; name: string; runtimeHandler: string }): Promise<SandboxId> {
   const { sandboxes } = deps;
   const { wish, name } = order;
+  using _ = deps.moves.hold();
   const taken = sandboxes.findByName(name);
   if (taken !== undefined) throw new Fault('already-exists', `sandbox name ${name} is reserved for ${taken.id}`);
   if (!wish.hostNetwork) deps.network.assertReady();
