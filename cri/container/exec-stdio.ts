@@ -1,4 +1,4 @@
-/** The standard streams of an exec, between its process and the client: three pipes, or a terminal with one pipe for the runtime's complaints. */
+/** The standard streams of an exec, between its process and the client: three pipes, or a terminal. */
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { listenForConsole, setTerminalSize, terminalStream } from '#host/console
 import type { Ctx } from '#host/ctx.ts';
 import { pipe } from '#host/libc.ts';
 import type { ExecOrder } from '../oci/exec.ts';
-import { Collector, Output, outputPipe } from '../oci/output.ts';
+import { Output, outputPipe } from '../oci/output.ts';
 import type { ProcessIo, TerminalSize } from '../streaming/targets.ts';
 import { feed } from './feed.ts';
 
@@ -21,26 +21,14 @@ export interface ExecStdio {
   flow(): void;
   /** All that the process wrote is the client's when this resolves; a descendant that still writes is not waited for. */
   rest(ctx: Ctx): Promise<void>;
-  /** What the runtime said when it could not start the process; instead of `flow`. */
-  complaint(ctx: Ctx): Promise<string>;
   stop(): void;
-}
-
-const complaintBytes = 16 * 1024;
-
-async function textOf(ctx: Ctx, output: Output): Promise<string> {
-  const collector = new Collector({ bytesLeft: complaintBytes });
-  output.flowTo(collector);
-  await output.rest(ctx);
-  return collector.bytes().toString('utf8').trim();
 }
 
 export function pipeStdio(io: ProcessIo): ExecStdio {
   const input = io.stdin === undefined ? undefined : pipe();
   const stdout = io.stdout === undefined ? undefined : outputPipe();
-  // Always: the runtime complains on it.
-  const stderr = outputPipe();
-  let childFds = [input?.readFd, stdout?.writeFd, stderr.writeFd].filter((fd) => fd !== undefined);
+  const stderr = io.stderr === undefined ? undefined : outputPipe();
+  let childFds = [input?.readFd, stdout?.writeFd, stderr?.writeFd].filter((fd) => fd !== undefined);
   const target = input === undefined ? undefined : new Socket({ fd: input.writeFd, readable: false, writable: true });
   let stopFeeding: (() => void) | undefined;
   const started = (): void => {
@@ -48,21 +36,20 @@ export function pipeStdio(io: ProcessIo): ExecStdio {
     childFds = [];
   };
   return {
-    order: { fds: { 0: input?.readFd ?? 'null', 1: stdout?.writeFd ?? 'null', 2: stderr.writeFd } },
+    order: { fds: { 0: input?.readFd ?? 'null', 1: stdout?.writeFd ?? 'null', 2: stderr?.writeFd ?? 'null' } },
     started,
     flow: () => {
       stdout?.output.flowTo(io.stdout);
-      stderr.output.flowTo(io.stderr);
+      stderr?.output.flowTo(io.stderr);
       if (io.stdin !== undefined && target !== undefined) stopFeeding = feed(io.stdin, target, { end: true });
     },
-    rest: async (ctx) => void (await Promise.all([stdout?.output.rest(ctx), stderr.output.rest(ctx)])),
-    complaint: (ctx) => textOf(ctx, stderr.output),
+    rest: async (ctx) => void (await Promise.all([stdout?.output.rest(ctx), stderr?.output.rest(ctx)])),
     stop: () => {
       started();
       stopFeeding?.();
       target?.destroy();
       stdout?.output.stop();
-      stderr.output.stop();
+      stderr?.output.stop();
     },
   };
 }
@@ -71,18 +58,12 @@ export function pipeStdio(io: ProcessIo): ExecStdio {
 export async function terminalStdio(io: ProcessIo, scratchDir: string): Promise<ExecStdio> {
   const sizes = new LatestSize(io.resizes);
   await sizes.whatIsThere();
-  const complaints = outputPipe();
   const console = listenForConsole(join(scratchDir, `${randomBytes(6).toString('hex')}.tty`));
-  let isStarted = false;
   let output: Output | undefined;
   let stopFeeding: (() => void) | undefined;
-  const started = (): void => {
-    if (!isStarted) closeSync(complaints.writeFd);
-    isStarted = true;
-  };
   return {
-    order: { fds: { 0: 'null', 1: 'null', 2: complaints.writeFd }, terminal: { consoleSocket: console.path, size: sizes.latest } },
-    started,
+    order: { fds: {}, terminal: { consoleSocket: console.path, size: sizes.latest } },
+    started: () => undefined,
     flow: () => {
       const master = console.takeMaster();
       const stream = terminalStream(master);
@@ -93,13 +74,10 @@ export async function terminalStdio(io: ProcessIo, scratchDir: string): Promise<
       sizes.follow((size) => setTerminalSize(master, size));
     },
     rest: async (ctx) => output?.rest(ctx),
-    complaint: (ctx) => textOf(ctx, complaints.output),
     stop: () => {
-      started();
       sizes.stop();
       stopFeeding?.();
       output?.stop();
-      complaints.output.stop();
       console[Symbol.dispose]();
     },
   };

@@ -10,7 +10,7 @@
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { type Ctx, timedOut } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
-import { ExecFailed, type ExecProcess, startExec } from '../oci/exec.ts';
+import { type ExecProcess, startExec } from '../oci/exec.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
@@ -62,10 +62,6 @@ async function start(ctx: Ctx, deps: ExecDeps, exec: { record: ContainerRecord; 
   try {
     const { id, bundleDir } = record;
     return await startExec(ctx, deps.runtimeOf(record.runtimeHandler), { id, bundleDir, args: command, scratchDir: deps.scratchDir, ...stdio.order });
-  } catch (error) {
-    if (!(error instanceof ExecFailed)) throw error;
-    stdio.started();
-    throw new Fault('internal', `exec in container ${record.id}: ${await stdio.complaint(ctx)}`, error);
   } finally {
     stdio.started();
   }

@@ -14,7 +14,7 @@ import { spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import { adoptedExit, expectOrphan } from '#host/orphans.ts';
 import { identify, type ProcessId } from '#host/process.ts';
-import { commandLine, execArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
+import { commandLine, execArgs, lastError, type OciRuntime, runtimeEnv } from './runtime.ts';
 import type { OciProcess, OciSpec } from './spec-types.ts';
 
 export interface ExecOrder {
@@ -36,16 +36,6 @@ export interface ExecProcess {
   readonly exited: Promise<number>;
 }
 
-/** The runtime could not start the process; what it said is on the stderr that it was given. */
-export class ExecFailed extends Fault {
-  readonly exitCode: number;
-  constructor(exitCode: number) {
-    super('internal', `exec failed with status ${exitCode}`);
-    this.name = 'ExecFailed';
-    this.exitCode = exitCode;
-  }
-}
-
 const maxSpecBytes = 4 * 1024 * 1024;
 
 /** As the container's own process, but for the arguments and the terminal. */
@@ -64,14 +54,14 @@ function containerSpec(bundleDir: string): OciSpec {
 }
 
 /**
- * Returns when the process runs. Throws ExecFailed when it cannot be started, Fault timeout or canceled when `ctx` ended before that. Once it
+ * Returns when the process runs. Throws Fault internal with the runtime's words when it cannot be started, Fault timeout or canceled when `ctx` ended before that. Once it
  * runs, `ctx` has no hold on it any more: kill it.
  */
 export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder): Promise<ExecProcess> {
   ctx.signal.throwIfAborted();
   const process = execProcess(containerSpec(order.bundleDir), order);
   const stem = join(order.scratchDir, `${order.id}.${randomBytes(8).toString('hex')}`);
-  const files = { processFile: `${stem}.json`, pidFile: `${stem}.pid` };
+  const files = { processFile: `${stem}.json`, pidFile: `${stem}.pid`, logFile: `${stem}.log` };
   const forgetProcess = (): void => rmSync(files.pidFile, { force: true });
   using _ = expectOrphan();
   using _moves = runtime.moves.hold();
@@ -85,7 +75,7 @@ export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder)
     ctx.signal.removeEventListener('abort', kill);
     const pid = readPid(files.pidFile);
     if (pid === undefined && ctx.signal.aborted) throw new Fault(timedOut(ctx) ? 'timeout' : 'canceled', `exec in container ${order.id}: the runtime did not start it`, ctx.signal.reason);
-    if (pid === undefined || (exitCode !== 0 && !ctx.signal.aborted)) throw new ExecFailed(exitCode);
+    if (pid === undefined || (exitCode !== 0 && !ctx.signal.aborted)) throw new Fault('internal', `exec in container ${order.id}: ${await lastError(files.logFile, exitCode)}`);
     const id = identify(pid) ?? { pid, startTicks: 0 };
     writeFileSync(files.pidFile, formatProcessId(id));
     const exited = adoptedExit(pid).finally(forgetProcess);
@@ -101,6 +91,7 @@ export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder)
     throw error;
   } finally {
     rmSync(files.processFile, { force: true });
+    rmSync(files.logFile, { force: true });
   }
 }
 

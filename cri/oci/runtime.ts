@@ -84,8 +84,8 @@ export async function makeDetached(
   if (exitCode !== 0) throw new Fault('internal', `${runtime.name} ${verb}: ${await lastError(logFile, exitCode)}`);
 }
 
-/** runc's log is logfmt (`level=error msg="…"`), crun's plain text. */
-async function lastError(logFile: string, exitCode: number): Promise<string> {
+/** What a runtime wrote into its log last. runc's is logfmt (`level=error msg="…"`), crun's plain text. */
+export async function lastError(logFile: string, exitCode: number): Promise<string> {
   const line = (await readFile(logFile, 'utf8').catch(() => '')).trim().split('\n').at(-1) ?? '';
   const message = /\bmsg=("(?:[^"\\]|\\.)*")/.exec(line)?.[1];
   if (message !== undefined) return JSON.parse(message) as string;
@@ -114,13 +114,15 @@ export interface ExecArgs {
   /** File with the OCI process object. */
   readonly processFile: string;
   readonly pidFile: string;
+  /** Gets the reason when the process cannot be started: with a terminal crun prints it there. */
+  readonly logFile: string;
   /** Path of a unix socket that gets the terminal's master; set if and only if the process has a terminal. */
   readonly consoleSocket?: string | undefined;
 }
 
 /** `exec --detach`: the runtime ends as soon as the process runs, with the process's pid in `pidFile`. */
 export const execArgs = (runtime: OciRuntime, exec: ExecArgs): string[] => [
-  ...globalArgs(runtime),
+  ...globalArgs(runtime, exec.logFile),
   'exec',
   '--detach',
   '--pid-file',
