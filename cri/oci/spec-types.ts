@@ -9,7 +9,21 @@ export interface OciSpec {
   readonly root: { readonly path: string; readonly readonly?: boolean };
   readonly mounts: readonly OciMount[];
   readonly annotations?: Readonly<Record<string, string>>;
+  readonly hooks?: OciHooks;
   readonly linux: OciLinux;
+}
+
+export type OciHookPoint = 'prestart' | 'createRuntime' | 'createContainer' | 'startContainer' | 'poststart' | 'poststop';
+export type OciHooks = { readonly [Point in OciHookPoint]?: readonly OciHook[] };
+
+export interface OciHook {
+  /** Absolute. */
+  readonly path: string;
+  /** With argv[0]. */
+  readonly args?: readonly string[];
+  readonly env?: readonly string[];
+  /** Seconds. */
+  readonly timeout?: number;
 }
 
 export interface OciProcess {
@@ -24,6 +38,27 @@ export interface OciProcess {
   readonly oomScoreAdj?: number;
   readonly apparmorProfile?: string;
   readonly selinuxLabel?: string;
+  readonly rlimits?: readonly OciRlimit[];
+  readonly ioPriority?: { readonly class: string; readonly priority: number };
+  readonly scheduler?: OciScheduler;
+}
+
+export interface OciRlimit {
+  /** `RLIMIT_NOFILE` and so on. */
+  readonly type: string;
+  /** 2^64 - 1 is "no limit", which a number cannot say: see spec-json.ts. */
+  readonly hard: bigint;
+  readonly soft: bigint;
+}
+
+export interface OciScheduler {
+  readonly policy: string;
+  readonly nice?: number;
+  readonly priority?: number;
+  readonly flags?: readonly string[];
+  readonly runtime?: number;
+  readonly deadline?: number;
+  readonly period?: number;
 }
 
 export interface OciUser {
@@ -58,6 +93,10 @@ export interface OciLinux {
   readonly readonlyPaths?: readonly string[];
   readonly seccomp?: OciSeccomp;
   readonly mountLabel?: string;
+  readonly sysctl?: Readonly<Record<string, string>>;
+  readonly intelRdt?: { readonly closID?: string; readonly schemata?: readonly string[]; readonly enableMonitoring?: boolean };
+  readonly netDevices?: Readonly<Record<string, { readonly name?: string }>>;
+  readonly memoryPolicy?: { readonly mode: string; readonly nodes?: string; readonly flags?: readonly string[] };
 }
 
 export interface OciNamespace {
@@ -86,16 +125,39 @@ export interface OciDeviceRule {
 
 export interface OciResources {
   readonly devices?: readonly OciDeviceRule[];
-  readonly memory?: { readonly limit?: number; readonly swap?: number };
-  readonly cpu?: { readonly shares?: number; readonly quota?: number; readonly period?: number; readonly cpus?: string; readonly mems?: string };
+  readonly memory?: OciMemory;
+  readonly cpu?: OciCpu;
   readonly pids?: { readonly limit: number };
   readonly hugepageLimits?: readonly { readonly pageSize: string; readonly limit: number }[];
   readonly unified?: Readonly<Record<string, string>>;
 }
 
+export interface OciMemory {
+  readonly limit?: number;
+  readonly reservation?: number;
+  readonly swap?: number;
+  readonly kernel?: number;
+  readonly kernelTCP?: number;
+  readonly swappiness?: number;
+  readonly disableOOMKiller?: boolean;
+  readonly useHierarchy?: boolean;
+}
+
+export interface OciCpu {
+  readonly shares?: number;
+  readonly quota?: number;
+  readonly period?: number;
+  readonly realtimeRuntime?: number;
+  readonly realtimePeriod?: number;
+  readonly cpus?: string;
+  readonly mems?: string;
+}
+
 export interface OciSeccomp {
   readonly defaultAction: string;
   readonly defaultErrnoRet?: number;
+  readonly listenerPath?: string;
+  readonly listenerMetadata?: string;
   readonly architectures?: readonly string[];
   readonly flags?: readonly string[];
   readonly syscalls?: readonly OciSyscallRule[];
