@@ -97,6 +97,7 @@ const actionsDestroy = define('int posix_spawn_file_actions_destroy(void *action
 const actionsDup2 = define('int posix_spawn_file_actions_adddup2(void *actions, int fd, int newFd)');
 const actionsOpen = define('int posix_spawn_file_actions_addopen(void *actions, int fd, const char *path, int flags, int mode)');
 const actionsChdir = define('int posix_spawn_file_actions_addchdir_np(void *actions, const char *path)');
+const socketpairFn = define('int socketpair(int domain, int type, int protocol, void *fds)');
 const attrInit = define('int posix_spawnattr_init(void *attr)');
 const attrFlags = define('int posix_spawnattr_setflags(void *attr, short flags)');
 const attrSigmask = define('int posix_spawnattr_setsigmask(void *attr, void *set)');
@@ -119,6 +120,13 @@ export function pipe(): { readFd: number; writeFd: number } {
   const fds = Buffer.alloc(8);
   call('pipe2', pipe2Fn, [fds, 0x80000 /* O_CLOEXEC */]);
   return { readFd: fds.readInt32LE(0), writeFd: fds.readInt32LE(4) };
+}
+
+/** Two connected unix stream sockets, close-on-exec. */
+export function socketPair(): [number, number] {
+  const fds = Buffer.alloc(8);
+  call('socketpair', socketpairFn, [1 /* AF_UNIX */, 1 /* SOCK_STREAM */ | 0x80000 /* SOCK_CLOEXEC */, 0, fds]);
+  return [fds.readInt32LE(0), fds.readInt32LE(4)];
 }
 
 let spawnAttributes: Buffer | undefined;

@@ -1,0 +1,151 @@
+/** NRI as it runs: the socket where plugins come, and the plugins that are started with us. */
+import { closeSync } from 'node:fs';
+import { mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { connect, createServer, type Server, Socket } from 'node:net';
+import { dirname, join } from 'node:path';
+import type { Ctx } from '#host/ctx.ts';
+import { isErrno } from '#host/errno.ts';
+import { type Child, spawn } from '#host/exec.ts';
+import { Fault } from '#host/fault.ts';
+import { socketPair, umask } from '#host/libc.ts';
+import { namesIn } from '#host/names-in.ts';
+import { parsePluginName, Plugin, type PluginName, type PluginOptions } from './plugin.ts';
+import type { NriRuntime } from './runtime.ts';
+
+export interface NriServiceConfig {
+  readonly socket: string;
+  readonly pluginDir: string;
+  readonly pluginConfigDir: string;
+  readonly registrationTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly disableConnections: boolean;
+}
+
+export interface NriService {
+  /** No plugin comes any more; those that are here are let go, and those that we started are ended. */
+  stop(): Promise<void>;
+}
+
+type Common = Omit<PluginOptions, 'name' | 'configuration'>;
+
+/**
+ * Returns when the plugins of `pluginDir` have joined; one that does not is logged and left out. The socket is open to root only. When somebody else
+ * serves it, that is logged and no plugin can come. `ctx` is the daemon's.
+ */
+export async function startNri(ctx: Ctx, runtime: NriRuntime, config: NriServiceConfig, program: PluginOptions['runtime']): Promise<NriService> {
+  const common: Common = {
+    runtime: program,
+    registrationTimeoutMs: config.registrationTimeoutMs,
+    requestTimeoutMs: config.requestTimeoutMs,
+    update: (_plugin, request) => runtime.update(ctx, request),
+  };
+  const children: Child[] = [];
+  for (const name of await installedPlugins(ctx, config.pluginDir)) await launch(ctx, runtime, { config, common, name, children });
+  const server = config.disableConnections ? undefined : await listen(ctx, config.socket, (socket) => void welcome(ctx, runtime, socket, common));
+  return {
+    stop: async () => {
+      server?.close();
+      runtime.closeAll('the runtime ends');
+      for (const child of children) child.kill('SIGKILL');
+      if (server !== undefined) await rm(config.socket, { force: true });
+    },
+  };
+}
+
+async function welcome(ctx: Ctx, runtime: NriRuntime, socket: Socket, common: Common): Promise<void> {
+  const plugin = new Plugin(socket, { ...common, configuration: '' });
+  try {
+    await runtime.admit(ctx, plugin);
+  } catch (error) {
+    ctx.log.warn({ err: error, plugin: plugin.id }, 'an NRI plugin came and could not join');
+  }
+}
+
+/** Executables whose names begin with an index. */
+async function installedPlugins(ctx: Ctx, dir: string): Promise<PluginName[]> {
+  const found: PluginName[] = [];
+  for (const file of (await namesIn(dir)).toSorted()) {
+    const info = await stat(join(dir, file));
+    if (!info.isFile() || (info.mode & 0o111) === 0) continue;
+    const name = parsePluginName(file);
+    if (name === undefined) ctx.log.warn({ file: join(dir, file) }, 'not an NRI plugin: its name does not begin with two digits and a dash');
+    else found.push(name);
+  }
+  return found;
+}
+
+interface Launch {
+  readonly config: NriServiceConfig;
+  readonly common: Common;
+  readonly name: PluginName;
+  readonly children: Child[];
+}
+
+async function launch(ctx: Ctx, runtime: NriRuntime, { config, common, name, children }: Launch): Promise<void> {
+  const file = `${name.index}-${name.name}`;
+  try {
+    const configuration = await configurationOf(config.pluginConfigDir, name);
+    const [ours, theirs] = socketPair();
+    const socket = new Socket({ fd: ours, readable: true, writable: true });
+    let child: Child;
+    try {
+      const env = { NRI_PLUGIN_NAME: name.name, NRI_PLUGIN_IDX: name.index, NRI_PLUGIN_SOCKET: '3' };
+      child = spawn({ path: join(config.pluginDir, file), args: [], env, fds: { 3: theirs } });
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    } finally {
+      closeSync(theirs);
+    }
+    children.push(child);
+    const plugin = new Plugin(socket, { ...common, name, configuration });
+    // Without us it has nothing to do.
+    void plugin.closed.then(() => child.kill('SIGKILL'));
+    await runtime.admit(ctx, plugin);
+  } catch (error) {
+    ctx.log.warn({ err: error, plugin: file }, 'an installed NRI plugin could not be started');
+  }
+}
+
+async function configurationOf(dir: string, { index, name }: PluginName): Promise<string> {
+  for (const file of [`${index}-${name}.conf`, `${name}.conf`]) {
+    try {
+      return await readFile(join(dir, file), 'utf8');
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw new Fault('invalid', `configuration of NRI plugin ${index}-${name}`, error);
+    }
+  }
+  return '';
+}
+
+async function listen(ctx: Ctx, path: string, onPlugin: (socket: Socket) => void): Promise<Server | undefined> {
+  if (await isServed(path)) {
+    ctx.log.error({ socket: path }, 'another runtime serves NRI here: no plugin can join this one; cri.nri.socket names another place');
+    return undefined;
+  }
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await rm(path, { force: true });
+  const server = createServer(onPlugin);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  // The socket is made before `listen` returns.
+  const before = umask(0o177);
+  server.listen(path, resolve);
+  umask(before);
+  try {
+    await promise;
+  } catch (cause) {
+    throw new Fault('internal', `listen for NRI plugins on ${path}`, cause);
+  }
+  return server;
+}
+
+function isServed(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(path, () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', () => resolve(false));
+  });
+}
