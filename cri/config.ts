@@ -41,6 +41,26 @@ export const criKeys = {
     tlsKey: optional(absolutePath, '/etc/nodelet/streaming.key', 'PEM'),
     idleTimeout: key(duration, '4h', 'a stream on which nothing moves for so long is closed'),
   }),
+  nri: section('Node Resource Interface: plugins with a say in what becomes of pods and containers. Defaults as containerd\'s.', {
+    enabled: key(flag, true, 'without plugins it costs nothing'),
+    socket: key(absolutePath, '/var/run/nri/nri.sock', 'where plugins come; for root only'),
+    disableConnections: key(flag, false, 'true: only the plugins of pluginDir'),
+    pluginDir: key(absolutePath, '/opt/nri/plugins', 'started with nodelet, in this order: 10-name'),
+    pluginConfigDir: key(absolutePath, '/etc/nri/conf.d', 'their configuration: 10-name.conf or name.conf'),
+    registrationTimeout: key(duration, '5s', 'after that a plugin that has not registered is let go'),
+    requestTimeout: key(duration, '2s', 'after that a plugin that has not answered is let go, and the work goes on without it'),
+    defaultValidator: section('What plugins may not change.', {
+      enable: key(flag, false, 'the rest counts only then'),
+      rejectOCIHookAdjustment: key(flag, false, 'OCI hooks'),
+      rejectRuntimeDefaultSeccompAdjustment: key(flag, false, 'seccomp where it is RuntimeDefault'),
+      rejectUnconfinedSeccompAdjustment: key(flag, false, 'seccomp where it is Unconfined'),
+      rejectCustomSeccompAdjustment: key(flag, false, 'seccomp where it is Localhost'),
+      rejectNamespaceAdjustment: key(flag, false, 'namespaces'),
+      rejectSysctlAdjustment: key(flag, false, 'sysctls'),
+      requiredPlugins: key(listOf(text), [], 'plugins without which no container is created'),
+      tolerateMissingPluginsAnnotation: optional(text, 'example.com/tolerate-missing-plugins', 'the annotation of pods that go without them'),
+    }),
+  }),
 } as const;
 
 export type CriConfig = ConfigOf<typeof criKeys>;

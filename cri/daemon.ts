@@ -6,6 +6,7 @@ import { killLeftoverExecs } from './container/leftover-execs.ts';
 import { removeOrphan, teardownContainer } from './container/teardown.ts';
 import { lockRoot } from './lock.ts';
 import { buildParts, type CriParts } from './parts.ts';
+import { type NriService, startNri } from './nri/service.ts';
 import { recover } from './recover.ts';
 import { reload } from './reload.ts';
 import { whenGone } from '#host/process.ts';
@@ -43,11 +44,13 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
   const ended = new AbortController();
   const own: Ctx = { ...ctx, signal: AbortSignal.any([ctx.signal, ended.signal]) };
   const lock = await lockRoot(criPaths(config).lockFile);
+  let nri: NriService | undefined;
   try {
     const parts = await buildParts(own, config);
     let current = config;
     followInits(own, parts);
     await recover(own, recoverDeps(own, parts));
+    if (parts.nriPlugins !== undefined) nri = await startNri(own, parts.nriPlugins, config.nri, { name: 'nodelet', version: nodeletVersion });
     const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap(layersOf))));
     // What a plugin failed to detach stays in CNI's cache, and is tried again here. A sandbox that is being made has its attachment already.
     const networkSweeper = new Sweeper(own, 'networks', (at) => parts.cni.gc(at, parts.sandboxes.list().filter(({ state }) => state.name !== 'not-ready').map(attachmentOf)));
@@ -74,12 +77,14 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
         parts.events.close();
         await Promise.all([listening.close(stopGraceMs), streaming.stop()]);
         await telemetry.stop();
+        await nri?.stop();
         ended.abort();
         await parts.images.close();
         lock[Symbol.dispose]();
       },
     };
   } catch (error) {
+    await nri?.stop();
     ended.abort();
     lock[Symbol.dispose]();
     throw error;

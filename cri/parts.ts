@@ -19,13 +19,17 @@ import { containerStatus } from './container/status.ts';
 import type { RemoveDeps as RemoveContainerDeps } from './container/remove.ts';
 import { stopContainer } from './container/stop.ts';
 import { removeContainer } from './container/remove.ts';
+import { applyResources } from './container/update-resources.ts';
 import { teardownContainer } from './container/teardown.ts';
 import { specHost } from './container/host.ts';
 import { EventHub } from './events/hub.ts';
 import { type CriEventHub, publishEvents } from './events/publish.ts';
 import { Images } from './image/images.ts';
 import type { ImageRecord } from './image/store.ts';
+import { type Nri, noNri } from './nri/nri.ts';
+import { NriRuntime } from './nri/runtime.ts';
 import { cgroupPlace } from './oci/cgroup-path.ts';
+import { readConfigFile } from './oci/config-file.ts';
 import { monitorPlacement } from './oci/monitor-group.ts';
 import { probeRuntimes } from './oci/probe.ts';
 import { RuntimeTable } from './oci/runtime-table.ts';
@@ -64,6 +68,9 @@ export interface CriParts {
   /** Those of a configured list that work here. */
   readonly probeRuntimes: (ctx: Ctx, configured: CriConfig['runtimes']) => Promise<OciRuntime[]>;
   readonly exits: Exits;
+  /** What verbs tell NRI; `nriPlugins` is the same with its plugins, undefined when NRI is switched off. */
+  readonly nri: Nri;
+  readonly nriPlugins: NriRuntime | undefined;
   readonly flights: { readonly sandboxes: Flights<SandboxId>; readonly containers: Flights<ContainerId> };
   readonly createContainer: CreateDeps<ImageRecord>;
   readonly containerLock: KeyedLock<ContainerId>;
@@ -107,13 +114,27 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const flights = { sandboxes: new Flights<SandboxId>(), containers: new Flights<ContainerId>() };
   const network = sandboxNetwork(cni);
   const containerLock = new KeyedLock<ContainerId>();
-  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock: containerLock, monitor: { socketsDir: paths.conmonSocketsDir } });
-  const teardownDeps = { paths, monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes: () => runtimes.all, removeRootfs };
   const asked = new Set<ContainerId>();
+  const host = await specHost({ cgroups, appArmorProfile: undefined });
+  const kill = (own: Ctx, id: string): Promise<void> => stopContainer(own, { containers, exits, cgroups, asked }, { id, graceSeconds: 0 });
+  const nriPlugins = config.nri.enabled
+    ? new NriRuntime({
+        sandboxes, containers, host, validator: config.nri.defaultValidator,
+        readSpec: (record) => readConfigFile(record.bundleDir),
+        injectCdiDevices: (_spec, names) => Promise.reject(new Fault('unimplemented', `CDI devices ${names.join(', ')}: not supported`)),
+        updateContainer: async (own, id, resources) => void (await applyResources(own, { containers, cgroups, host, lock: containerLock }, { id, resources })),
+        evictContainer: kill,
+      })
+    : undefined;
+  const nri: Nri = nriPlugins ?? noNri;
+  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, nri, lock: containerLock, monitor: { socketsDir: paths.conmonSocketsDir } });
+  const teardownDeps = { paths, monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes: () => runtimes.all, removeRootfs };
   const rates = new CpuRates();
   const disk = new DiskUsage(rootfsUsage, monotonicMs);
   const removeContainerDeps: RemoveContainerDeps = {
-    ...teardownDeps, lock: containerLock, flights: flights.containers,
+    ...teardownDeps, nri, lock: containerLock, flights: flights.containers,
+    // What went wrong is in the log.
+    told: (own, id) => exits.exited(own, id).catch(() => undefined),
     onRemoved: (record) => {
       asked.delete(record.id);
       rates.forget(record.cgroupPath);
@@ -137,12 +158,12 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     resolveHandler: (name) => runtimes.forNew(name).name,
   };
   return {
-    paths, cgroups, moves, containers, sandboxes, images, repoDigestOf, events, cni, network, runtimes, runtimeOf, probeRuntimes: probe, exits, flights, containerLock, init, asked, scratchDir,
+    paths, cgroups, moves, containers, sandboxes, images, repoDigestOf, events, cni, network, runtimes, runtimeOf, probeRuntimes: probe, exits, nri, nriPlugins, flights, containerLock, init, asked,
+    scratchDir,
     removeContainer: removeContainerDeps,
     createContainer: {
-      paths, containers, sandboxes, runtimeOf, flights: flights.containers, lock: containerLock,
+      paths, containers, sandboxes, runtimeOf, nri, host, flights: flights.containers, lock: containerLock,
       monitor: { conmon, socketsDir: paths.conmonSocketsDir },
-      host: await specHost({ cgroups, appArmorProfile: undefined }),
       findImage: (ref) => images.find(ref),
       prepareRootfs: (own, { image, ...request }) => prepareRootfs(own, images, { ...request, layers: image.layers }),
       cgroupPlace: place,
@@ -151,9 +172,9 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
       teardown: (own, id) => teardownContainer(own, removeContainerDeps, id),
     },
     removeSandbox: {
-      sandboxes, flights: flights.sandboxes, lock: new KeyedLock<SandboxId>(),
+      sandboxes, nri, flights: flights.sandboxes, lock: new KeyedLock<SandboxId>(),
       containersOf: (id) => containers.list().filter(({ sandboxId }) => sandboxId === id).map((record) => record.id),
-      killContainer: (own, id) => stopContainer(own, { containers, exits, cgroups, asked }, { id, graceSeconds: 0 }),
+      killContainer: kill,
       removeContainer: (own, id) => removeContainer(own, removeContainerDeps, id),
       teardown: (own, id) => teardownSandbox(own, { sandboxes, network, stopInit: (at, sandbox, handler) => stopInit(at, init, sandbox, handler) }, id),
     },

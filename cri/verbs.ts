@@ -71,6 +71,7 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
     sandboxes,
     flights: parts.flights.sandboxes,
     network: parts.network,
+    nri: parts.nri,
     resolveHandler: parts.init.resolveHandler,
     startInit: (ctx: Parameters<typeof startInit>[0], sandbox: Parameters<typeof startInit>[2]) => startInit(ctx, parts.init, sandbox),
     teardown: removeSandbox.teardown,
@@ -95,11 +96,11 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
 }
 
 function containerVerbs(parts: CriParts): ContainerVerbs {
-  const { containers, sandboxes, runtimeOf, cgroups, exits, asked, repoDigestOf, containerLock: lock } = parts;
+  const { containers, sandboxes, runtimeOf, cgroups, exits, asked, repoDigestOf, nri, containerLock: lock } = parts;
   const encode = containerEncoder(repoDigestOf);
   return {
     createContainer: (ctx, request) => createContainer(ctx, parts.createContainer, request),
-    startContainer: (ctx, id) => startContainer(ctx, { containers, sandboxes, lock, runtimeOf }, id),
+    startContainer: (ctx, id) => startContainer(ctx, { containers, sandboxes, lock, runtimeOf, nri }, id),
     stopContainer: (ctx, id, graceSeconds) => stopContainer(ctx, { containers, exits, cgroups, asked }, { id, graceSeconds }),
     removeContainer: (ctx, id) => removeContainer(ctx, parts.removeContainer, id),
     containerStatus: async (id, isVerbose) => {
@@ -108,7 +109,7 @@ function containerVerbs(parts: CriParts): ContainerVerbs {
     },
     listContainers: (filter) => listContainers(containers.list(), filter, encode),
     updateContainerResources: (ctx, id, resources) =>
-      updateContainerResources(ctx, { containers, cgroups, lock, host: parts.createContainer.host }, { id, resources }),
+      updateContainerResources(ctx, { containers, cgroups, lock, nri, host: parts.createContainer.host }, { id, resources }),
     reopenContainerLog: (ctx, id) => reopenContainerLog(ctx, { containers }, id),
     execSync: (ctx, request) => execSync(ctx, { containers, runtimeOf, cgroups, scratchDir: parts.scratchDir }, request),
   };

@@ -8,7 +8,7 @@ import { LinuxContainerConfig, NamespaceMode } from '#cri-api';
 import { isAlive, signalProcess, whenGone } from '#host/process.ts';
 import { footprint, missing, shell, testPod } from './pod.fake.ts';
 import { reopenContainerLog } from './reopen-log.ts';
-import { updateContainerResources } from './update-resources.ts';
+import { applyResources } from './update-resources.ts';
 
 const skip = await missing();
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('utf8');
@@ -130,7 +130,7 @@ test('limits are changed while it runs and are told afterwards', { skip }, async
   await using pod = await testPod();
   const id = await pod.run(shell('sleep 1000'));
   const resources = { ...LinuxContainerConfig.fromPartial({ resources: { memoryLimitInBytes: 50_003_968n, cpuShares: 200n } }).resources! };
-  await updateContainerResources(pod.ctx, pod, { id, resources });
+  await applyResources(pod.ctx, pod, { id, resources });
   assert.equal((await pod.cgroups.memory(pod.containers.get(id).cgroupPath))?.limitBytes, 50_003_968);
   assert.equal(pod.containers.get(id).resources?.cpuShares, 200n);
 });

@@ -2,7 +2,7 @@
  * CreateContainer: note → root → who and where (passwd, mounts, devices) → config.json → runtime, while the monitor gets ready beside it. The whole list of what it will own is in
  * the record before the first of it is made, so that a failure here and a kill at any line end in the same teardown.
  */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ContainerConfig, ContainerMetadata, Mount } from '#cri-api';
 import { nowNs } from '#host/clock.ts';
@@ -11,9 +11,9 @@ import { Fault } from '#host/fault.ts';
 import { namespacePath } from '#host/namespaces.ts';
 import type { Nri } from '../nri/nri.ts';
 import type { CgroupPlace } from '../oci/cgroup-path.ts';
+import { writeConfigFile } from '../oci/config-file.ts';
 import { type MonitorOrder, type MonitorPaths, startMonitor } from '../oci/conmon.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
-import { writeSpec } from '../oci/spec-json.ts';
 import type { OciSpec } from '../oci/spec-types.ts';
 import { containerSpec, type SpecHost } from '../spec/container-spec.ts';
 import type { ImageDefaults } from '../spec/process.ts';
@@ -27,6 +27,7 @@ import type { KeyedLock } from '../state/keyed-lock.ts';
 import type { CriPaths } from '../state/paths.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';
+import { adjustContainer } from './adjust.ts';
 import { type ImageVolume, imageVolumes, mountImageVolume } from './image-volumes.ts';
 import { prepareVolumes, readAccounts } from './rootfs-files.ts';
 import { sandboxFacts } from './sandbox-facts.ts';
@@ -43,6 +44,7 @@ export interface ContainerImage {
 export interface CreateDeps<Image extends ContainerImage = ContainerImage> {
   readonly paths: CriPaths;
   readonly monitor: MonitorPaths;
+  readonly nri: Pick<Nri, 'enter' | 'createContainer' | 'postCreateContainer' | 'undoCreateContainer'>;
   readonly host: SpecHost;
   readonly containers: ContainerStore;
   readonly sandboxes: Pick<SandboxStore, 'get'>;
@@ -115,12 +117,15 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
   try {
     using monitor = startMonitor(deps.monitor, { runtime, place: deps.placeMonitor, order: monitorOrder(record) });
     const { spec, user } = await prepare(own, deps, { record, order, sandbox, image, volumes, place });
-    await writeFile(join(record.bundleDir, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
+    using _entered = await deps.nri.enter();
+    const adjusted = await adjustContainer(own, deps, { record, spec, cgroupDriver: runtime.cgroupDriver });
+    await writeConfigFile(record.bundleDir, adjusted);
     const made = await monitor.create(own);
     // It may have been stopped meanwhile: nothing may be born into it.
     readySandbox(deps, sandbox.id);
     deps.watchExit(await containers.update(id, { type: 'made', atNs: nowNs(), user, ...made }));
   } catch (cause) {
+    await deps.nri.undoCreateContainer(own, record);
     await deps.teardown(detached(own), id).then(
       () => containers.delete(id),
       // The record stays with what is left on its list: the next removal or start goes on from there.
@@ -128,6 +133,7 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
     );
     throw cause;
   }
+  await deps.nri.postCreateContainer(own, containers.get(id));
   return id;
 }
 

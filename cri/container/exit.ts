@@ -2,7 +2,7 @@
  * The end of a container: seen by the end of its monitor (a pidfd, which works the same for monitors that an earlier daemon started), told by
  * the exit file that the monitor left, and written into the record. What a dead container has no use for goes at once.
  *
- *   process ends ─▶ monitor writes <bundle>/exit ─▶ monitor ends ─▶ pidfd ─▶ record: exited ─▶ waiters ─▶ group and runtime state removed
+ *   process ends ─▶ monitor writes <bundle>/exit ─▶ monitor ends ─▶ pidfd ─▶ record: exited ─▶ plugins ─▶ waiters ─▶ group and runtime state removed
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import { type Ctx, detached, timedOut } from '#host/ctx.ts';
 import { Fault, isFault } from '#host/fault.ts';
 import { adoptOrphans, reapAdopted } from '#host/orphans.ts';
 import { isAlive, signalProcess, whenGone } from '#host/process.ts';
+import type { Nri } from '../nri/nri.ts';
 import { type MonitorPaths, readExitNote, sawOutOfMemory } from '../oci/conmon.ts';
 import { type OciRuntime, stateDir } from '../oci/runtime.ts';
 import type { ContainerEvent, ContainerRecord } from '../state/container-record.ts';
@@ -26,6 +27,7 @@ export interface ExitDeps {
   readonly runtimeOf: (handler: string) => OciRuntime;
   readonly lock: KeyedLock<ContainerId>;
   readonly monitor: Pick<MonitorPaths, 'socketsDir'>;
+  readonly nri: Pick<Nri, 'stopContainer'>;
 }
 
 export interface Exits {
@@ -89,8 +91,10 @@ async function recordEnd(ctx: Ctx, deps: ExitDeps, record: ContainerRecord): Pro
   }
   const event = await exitEvent(ctx, deps, record);
   try {
-    const { state } = await deps.containers.update(record.id, event);
+    const ended = await deps.containers.update(record.id, event);
+    const { state } = ended;
     if (state.name === 'exited') ctx.log.info({ container: record.id, exitCode: state.exitCode, reason: state.reason }, 'container exited');
+    await deps.nri.stopContainer(ctx, ended);
   } catch (error) {
     // Removed meanwhile.
     if (!isFault(error, 'not-found')) throw error;

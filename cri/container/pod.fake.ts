@@ -15,6 +15,7 @@ import { readMounts } from '#host/mountinfo.ts';
 import { pinNamespaces, unpinNamespaces } from '#host/namespaces.ts';
 import { allPids } from '#host/process.ts';
 import { removeTree } from '#host/remove-tree.ts';
+import { noNri } from '../nri/nri.ts';
 import { cgroupPlace } from '../oci/cgroup-path.ts';
 import type { MonitorPaths } from '../oci/conmon.ts';
 import { probeRuntimes } from '../oci/probe.ts';
@@ -100,11 +101,11 @@ export async function testPod(options: { podPrivileged?: boolean; imageVolumes?:
   const flights = new Flights<ContainerId>();
   const monitor: MonitorPaths = { conmon: (await findProgram('conmon'))!, socketsDir: paths.conmonSocketsDir };
   const runtimeOf = (): OciRuntime => runtime;
-  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock, monitor });
+  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock, monitor, nri: noNri });
   const teardownDeps: TeardownDeps = { paths, monitor, containers, cgroups, runtimes: () => [runtime], removeRootfs };
   const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'], volumes: options.imageVolumes ?? [] }, layers: [busyboxLayer] };
   const createDeps: CreateDeps = {
-    paths, monitor, host, containers, sandboxes, flights, lock, runtimeOf,
+    paths, monitor, host, nri: noNri, containers, sandboxes, flights, lock, runtimeOf,
     findImage: (ref) => (ref === 'busybox' ? image : undefined),
     prepareRootfs: (own, { image: { layers }, ...request }) =>
       prepareRootfs(own, { layers: { exists: () => true, directory: () => base } }, { ...request, layers: layers as readonly ChainId[] }),
@@ -116,7 +117,7 @@ export async function testPod(options: { podPrivileged?: boolean; imageVolumes?:
   const pod: TestPod = {
     ctx, dir, paths, cgroups, cgroupParent, runtime, host, containers, exits, lock, createDeps, teardownDeps, logDir, sandboxId: sandbox.id,
     create: (config) => createContainer(ctx, createDeps, { podSandboxId: sandbox.id, config: containerConfig(config) }),
-    start: (id) => startContainer(ctx, { containers, sandboxes, lock, runtimeOf }, id),
+    start: (id) => startContainer(ctx, { containers, sandboxes, lock, runtimeOf, nri: noNri }, id),
     run: async (config) => {
       const id = await pod.create(config);
       await pod.start(id);
@@ -124,7 +125,7 @@ export async function testPod(options: { podPrivileged?: boolean; imageVolumes?:
     },
     exec: (id, command, timeoutSeconds = 0) => execSync(ctx, { containers, runtimeOf, cgroups, scratchDir }, { id, command, timeoutSeconds }),
     stop: (id, graceSeconds) => stopContainer(ctx, { containers, exits, cgroups, asked }, { id, graceSeconds }),
-    remove: (id) => removeContainer(ctx, { ...teardownDeps, containers, lock, flights }, id),
+    remove: (id) => removeContainer(ctx, { ...teardownDeps, containers, lock, flights, nri: noNri, told: (own, ended) => exits.exited(own, ended) }, id),
     ended: async (id) => {
       await exits.exited(ctx, id);
       const { state } = containers.get(id);

@@ -1,5 +1,6 @@
 /** RemoveContainer: kills it if it runs, and forgets it. Unknown is success (CRI api.proto: must be idempotent). */
 import { type Ctx, detached } from '#host/ctx.ts';
+import type { Nri } from '../nri/nri.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
 import type { Flights } from '../state/flights.ts';
@@ -11,6 +12,9 @@ export interface RemoveDeps extends TeardownDeps {
   readonly containers: ContainerStore;
   readonly lock: KeyedLock<ContainerId>;
   readonly flights: Pick<Flights<ContainerId>, 'forget'>;
+  readonly nri: Pick<Nri, 'enter' | 'removeContainer'>;
+  /** Resolves when the end of a container that has ended is told to everybody. */
+  readonly told: (ctx: Ctx, id: ContainerId) => Promise<void>;
   /** Told when a container is gone, by those who remember things about it. */
   readonly onRemoved?: (record: ContainerRecord) => void;
 }
@@ -21,6 +25,9 @@ export async function removeContainer(ctx: Ctx, deps: RemoveDeps, idOrPrefix: st
   if (found === undefined) return;
   using _ = await deps.lock.hold(found.id);
   await teardownContainer(detached(ctx), deps, found.id);
+  await deps.told(detached(ctx), found.id);
+  using _entered = await deps.nri.enter();
+  await deps.nri.removeContainer(ctx, deps.containers.get(found.id));
   await deps.containers.delete(found.id);
   deps.flights.forget(found.name);
   deps.onRemoved?.(found);

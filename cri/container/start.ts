@@ -3,6 +3,7 @@ import { nowNs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { explain, Fault } from '#host/fault.ts';
 import { signalProcess } from '#host/process.ts';
+import type { Nri } from '../nri/nri.ts';
 import { type OciRuntime, startContainer as start } from '../oci/runtime.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
@@ -14,6 +15,7 @@ export interface StartDeps {
   readonly containers: ContainerStore;
   readonly sandboxes: Pick<SandboxStore, 'find'>;
   readonly lock: KeyedLock<ContainerId>;
+  readonly nri: Pick<Nri, 'enter' | 'startContainer' | 'postStartContainer'>;
   /** By the real name of a handler, as in the record. */
   readonly runtimeOf: (handler: string) => OciRuntime;
 }
@@ -28,13 +30,15 @@ export async function startContainer(ctx: Ctx, deps: StartDeps, idOrPrefix: stri
   const record = deps.containers.get(id);
   if (record.state.name !== 'created') throw new Fault('precondition', `container ${id} is ${record.state.name}, not created`);
   if (deps.sandboxes.find(record.sandboxId)?.state.name !== 'ready') throw new Fault('precondition', `container ${id}: its sandbox is not ready`);
+  using _entered = await deps.nri.enter();
   try {
+    await deps.nri.startContainer(ctx, record);
     await start(ctx, deps.runtimeOf(record.runtimeHandler), id);
   } catch (error) {
     await failed(deps, record, error);
     throw error;
   }
-  await deps.containers.update(id, { type: 'started', atNs: nowNs() });
+  await deps.nri.postStartContainer(ctx, await deps.containers.update(id, { type: 'started', atNs: nowNs() }));
 }
 
 /** Told before the kill: the first exit that a record hears of stays. */

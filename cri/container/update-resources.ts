@@ -3,7 +3,9 @@ import type { LinuxContainerResources } from '#cri-api';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
+import type { Nri } from '../nri/nri.ts';
 import { cgroupResources, mergedResources, type ResourceHost } from '../spec/resources.ts';
+import type { ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
 import type { ContainerId } from '../state/ids.ts';
 import type { KeyedLock } from '../state/keyed-lock.ts';
@@ -15,17 +17,25 @@ export interface UpdateDeps {
   readonly lock: KeyedLock<ContainerId>;
 }
 
+export interface UpdateVerbDeps extends UpdateDeps {
+  readonly nri: Pick<Nri, 'enter' | 'updateContainer' | 'postUpdateContainer'>;
+}
+
+/** As `applyResources`, when plugins have had their say. */
+export async function updateContainerResources(ctx: Ctx, deps: UpdateVerbDeps, request: { id: string; resources: LinuxContainerResources | undefined }): Promise<void> {
+  const record = deps.containers.get(request.id);
+  if (request.resources === undefined) return;
+  using _ = await deps.nri.enter();
+  const resources = await deps.nri.updateContainer(ctx, record, request.resources);
+  await deps.nri.postUpdateContainer(ctx, await applyResources(ctx, deps, { id: record.id, resources }));
+}
+
 /**
  * Zero and empty fields leave what is. When one limit cannot be set the others are put back and the error is thrown. A container that has ended is
  * left alone with Fault 'precondition'.
  */
-export async function updateContainerResources(
-  ctx: Ctx,
-  deps: UpdateDeps,
-  request: { id: string; resources: LinuxContainerResources | undefined },
-): Promise<void> {
+export async function applyResources(ctx: Ctx, deps: UpdateDeps, request: { id: string; resources: LinuxContainerResources }): Promise<ContainerRecord> {
   const { id } = deps.containers.get(request.id);
-  if (request.resources === undefined) return;
   using _ = await deps.lock.hold(id);
   const record = deps.containers.get(id);
   if (record.state.name !== 'running' && record.state.name !== 'created') throw new Fault('precondition', `container ${id} is ${record.state.name}`);
@@ -38,5 +48,5 @@ export async function updateContainerResources(
     }
     throw cause;
   }
-  await deps.containers.update(id, { type: 'resources-updated', resources: wanted });
+  return deps.containers.update(id, { type: 'resources-updated', resources: wanted });
 }

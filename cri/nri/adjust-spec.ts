@@ -31,13 +31,13 @@ export function adjustSpec(spec: OciSpec, adjust: ContainerAdjustment, host: Adj
   };
 }
 
-function processOf(process: OciProcess, adjust: ContainerAdjustment, host: AdjustHost): OciProcess {
+function processOf(base: OciProcess, adjust: ContainerAdjustment, host: AdjustHost): OciProcess {
   const { oomScoreAdj, ioPriority, scheduler } = adjust.linux ?? {};
   const isSetAnew = (type: string): boolean => adjust.rlimits.some((limit) => limit.type === type);
-  const rlimits = [...(process.rlimits ?? []).filter(({ type }) => !isSetAnew(type)), ...adjust.rlimits];
+  const rlimits = [...(base.rlimits ?? []).filter(({ type }) => !isSetAnew(type)), ...adjust.rlimits];
   return {
-    ...process,
-    env: envOf(process.env, adjust.env),
+    ...base,
+    env: envOf(base.env, adjust.env),
     ...(adjust.args.length === 0 ? {} : { args: adjust.args }),
     ...(rlimits.length === 0 ? {} : { rlimits }),
     ...(oomScoreAdj === undefined ? {} : { oomScoreAdj: Math.min(1000, Math.max(host.lowestOomScoreAdj, Number(oomScoreAdj.value))) }),

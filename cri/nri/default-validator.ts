@@ -14,8 +14,8 @@ export interface ValidatorConfig {
   readonly rejectSysctlAdjustment: boolean;
   /** Names (`name` or `10-name`) of plugins without which no container is created. */
   readonly requiredPlugins: readonly string[];
-  /** Key of an annotation by which a pod or container goes without them; empty: none does. */
-  readonly tolerateMissingPluginsAnnotation: string;
+  /** Key of an annotation by which a pod or container goes without them. */
+  readonly tolerateMissingPluginsAnnotation: string | undefined;
 }
 
 interface Adjusted {
@@ -59,7 +59,7 @@ const requiredAnnotation = 'required-plugins.noderesource.dev';
 
 function missing(config: ValidatorConfig, { pod, container, plugins }: Adjusted): string | undefined {
   const annotation = (key: string): string | undefined => [`${key}/container.${container.name}`, `${key}/pod`, key].map((each) => pod.annotations[each]).find((value) => value !== undefined);
-  const tolerated = config.tolerateMissingPluginsAnnotation === '' ? undefined : annotation(config.tolerateMissingPluginsAnnotation);
+  const tolerated = config.tolerateMissingPluginsAnnotation === undefined ? undefined : annotation(config.tolerateMissingPluginsAnnotation);
   if (tolerated !== undefined && /^(1|t|true)$/i.test(tolerated)) return undefined;
   const asked = annotation(requiredAnnotation);
   const listed = asked === undefined ? [] : parseList(asked);

@@ -4,7 +4,7 @@ import type { OciHook, OciLinux, OciSeccomp, OciSpec } from '../oci/spec-types.t
 import type { ContainerRecord } from '../state/container-record.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import {
-  Container, ContainerState, type Hook, Hooks, IOPrioClass, type LinuxContainer, type LinuxRdt, type LinuxScheduler, LinuxSchedulerFlag, LinuxSchedulerPolicy, type LinuxSeccomp,
+  Container, ContainerState, type Hook, type Hooks, IOPrioClass, type LinuxContainer, type LinuxRdt, type LinuxScheduler, LinuxSchedulerFlag, LinuxSchedulerPolicy, type LinuxSeccomp,
   PodSandbox, type SecurityProfile,
 } from './gen/api.ts';
 import { fromCriResources, fromOciResources, overlayResources } from './resources.ts';

@@ -4,7 +4,7 @@
  */
 import { Fault } from '#host/fault.ts';
 import {
-  Container, ContainerAdjustment, type ContainerEviction, type ContainerUpdate, type CreateContainerResponse, Field, Hooks, type KeyValue, LinuxContainer,
+  type Container, ContainerAdjustment, type ContainerEviction, type ContainerUpdate, type CreateContainerResponse, Field, Hooks, type KeyValue, LinuxContainer,
   LinuxContainerAdjustment, type LinuxDevice, type LinuxNetDevice, LinuxRdt, LinuxResources, type Mount,
 } from './gen/api.ts';
 import { Owners } from './owners.ts';

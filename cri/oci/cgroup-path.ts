@@ -29,3 +29,21 @@ export function cgroupPlace(options: { driver: CgroupDriver; parent: string; id:
   if (!slice.endsWith('.slice')) throw new Fault('invalid', `cgroup_parent ${parent}: with the systemd cgroup driver it must be a slice`);
   return { cgroupsPath: `${slice}:${scopePrefix}:${id}`, cgroupPath: `${expandSlice(slice).replace(/^\/$/, '')}/${scopePrefix}-${id}.scope` };
 }
+
+/**
+ * Where a `cgroupsPath` that somebody else chose is in the hierarchy. Fault 'invalid' unless it is in the driver's notation and its last part holds the
+ * container's id: the group is killed and removed with the container, so it must be the container's own.
+ */
+export function ownCgroup(options: { driver: CgroupDriver; cgroupsPath: string; id: string }): string {
+  const { driver, cgroupsPath, id } = options;
+  const invalid = (why: string): Fault => new Fault('invalid', `cgroupsPath ${JSON.stringify(cgroupsPath)}: ${why}`);
+  if (cgroupsPath.split('/').includes('..')) throw invalid('".." is not allowed');
+  if (driver === 'cgroupfs') {
+    const parts = cgroupsPath.split('/').filter((part) => part !== '' && part !== '.');
+    if (!cgroupsPath.startsWith('/') || !(parts.at(-1) ?? '').includes(id)) throw invalid(`must be an absolute path whose last part holds ${id}`);
+    return `/${parts.join('/')}`;
+  }
+  const [slice = '', prefix = '', name = '', ...rest] = cgroupsPath.split(':');
+  if (!slice.endsWith('.slice') || !name.includes(id) || rest.length > 0 || cgroupsPath.includes('/')) throw invalid(`must be SLICE:PREFIX:NAME with ${id} in NAME`);
+  return `${expandSlice(slice).replace(/^\/$/, '')}/${prefix === '' ? '' : `${prefix}-`}${name}.scope`;
+}

@@ -1,10 +1,12 @@
 /** RemovePodSandbox: stops what still runs, removes its containers, forgets it. Unknown is success (CRI api.proto). */
 import type { Ctx } from '#host/ctx.ts';
+import type { Nri } from '../nri/nri.ts';
 import type { Flights } from '../state/flights.ts';
 import type { ContainerId, SandboxId } from '../state/ids.ts';
 import { stopHeld, type StopDeps } from './stop.ts';
 
 export interface RemoveDeps extends StopDeps {
+  readonly nri: Pick<Nri, 'enter' | 'stopPodSandbox' | 'removePodSandbox'>;
   readonly flights: Flights<SandboxId>;
   readonly removeContainer: (ctx: Ctx, id: ContainerId) => Promise<void>;
 }
@@ -16,6 +18,8 @@ export async function removePodSandbox(ctx: Ctx, deps: RemoveDeps, idOrPrefix: s
   using _ = await deps.lock.hold(found.id);
   await stopHeld(ctx, deps, found.id);
   await Promise.all(deps.containersOf(found.id).map((container) => deps.removeContainer(ctx, container)));
+  using _entered = await deps.nri.enter();
+  await deps.nri.removePodSandbox(ctx, deps.sandboxes.get(found.id));
   await deps.sandboxes.delete(found.id);
   deps.flights.forget(found.name);
   ctx.log.info({ sandbox: found.id }, 'sandbox removed');

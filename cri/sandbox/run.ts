@@ -1,5 +1,5 @@
 /**
- * RunPodSandbox: note → directory → namespaces → shared memory → network → files → init. Each thing is noted in the record before it is
+ * RunPodSandbox: note → directory → namespaces → shared memory → network → files → init → plugins. Each thing is noted in the record before it is
  * made, so that a failure here and a kill at any line end in the same teardown.
  */
 import { mkdir } from 'node:fs/promises';
@@ -13,6 +13,7 @@ import { Fault } from '#host/fault.ts';
 import { mount } from '#host/mount.ts';
 import { namespacePath, pinNamespaces } from '#host/namespaces.ts';
 import type { ProcessId } from '#host/process.ts';
+import type { Nri } from '../nri/nri.ts';
 import type { Flights } from '../state/flights.ts';
 import { newSandboxId, type SandboxId, sandboxName } from '../state/ids.ts';
 import type { CriPaths } from '../state/paths.ts';
@@ -32,6 +33,7 @@ export interface RunDeps {
   };
   /** Fault invalid for an unknown handler; returns its real name. */
   readonly resolveHandler: (name: string) => string;
+  readonly nri: Pick<Nri, 'enter' | 'runPodSandbox'>;
   readonly startInit: (ctx: Ctx, sandbox: SandboxRecord) => Promise<ProcessId>;
   readonly teardown: (ctx: Ctx, id: SandboxId) => Promise<void>;
   /** Its containers come at once. */
@@ -64,6 +66,8 @@ async function makeSandbox(ctx: Ctx, deps: RunDeps, order: { wish: SandboxWish; 
   await sandboxes.add(newRecord(deps, id, order));
   try {
     await build(own, deps, id, wish);
+    using _ = await deps.nri.enter();
+    await deps.nri.runPodSandbox(own, sandboxes.get(id));
     await sandboxes.update(id, { type: 'made' });
   } catch (cause) {
     await deps.teardown(detached(own), id).then(

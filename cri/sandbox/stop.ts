@@ -1,5 +1,6 @@
 /** StopPodSandbox: its containers are killed, its network and namespaces go. Unknown or stopped is success (CRI api.proto). */
 import type { Ctx } from '#host/ctx.ts';
+import type { Nri } from '../nri/nri.ts';
 import type { ContainerId, SandboxId } from '../state/ids.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';
@@ -11,6 +12,7 @@ export interface StopDeps {
   readonly containersOf: (id: SandboxId) => readonly ContainerId[];
   /** StopContainer with a grace of 0. */
   readonly killContainer: (ctx: Ctx, id: ContainerId) => Promise<void>;
+  readonly nri: Pick<Nri, 'stopPodSandbox'>;
   readonly teardown: (ctx: Ctx, id: SandboxId) => Promise<void>;
 }
 
@@ -28,6 +30,7 @@ export async function stopHeld(ctx: Ctx, deps: StopDeps, id: SandboxId): Promise
   const record = deps.sandboxes.find(id);
   if (record === undefined) return;
   await Promise.all(deps.containersOf(id).map((container) => deps.killContainer(ctx, container)));
+  if (record.state.name === 'ready') await deps.nri.stopPodSandbox(ctx, record);
   if (record.owns.length > 0) await deps.teardown(ctx, id);
   if (record.state.name === 'not-ready') return;
   await deps.sandboxes.update(id, { type: 'stopped' });

@@ -72,6 +72,8 @@ export interface ContainerRecord {
 }
 
 export type ContainerEvent =
+  /** By plugins, before anything of it is made. */
+  | { readonly type: 'adjusted'; readonly resources: LinuxContainerResources | undefined; readonly cgroupPath: string }
   | { readonly type: 'made'; readonly atNs: bigint; readonly process: ProcessId; readonly monitor: ProcessId; readonly user: ContainerUser }
   | { readonly type: 'started'; readonly atNs: bigint }
   | { readonly type: 'exited'; readonly atNs: bigint; readonly exitCode: number; readonly reason: string; readonly message: string }
@@ -87,6 +89,11 @@ export const layersOf = (record: Pick<ContainerRecord, 'image' | 'imageVolumes'>
 export function nextContainer(record: ContainerRecord, event: ContainerEvent): ContainerRecord {
   const { state } = record;
   switch (event.type) {
+    case 'adjusted': {
+      if (state.name !== 'making') throw illegal(record, event);
+      const { resources, cgroupPath } = event;
+      return { ...record, resources, cgroupPath, owns: record.owns.map((owned) => (owned.kind === 'cgroup' ? { ...owned, path: cgroupPath } : owned)) };
+    }
     case 'made':
       if (state.name !== 'making') throw illegal(record, event);
       return { ...record, process: event.process, monitor: event.monitor, user: event.user, state: { name: 'created', createdAtNs: state.createdAtNs } };

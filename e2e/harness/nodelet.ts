@@ -125,6 +125,7 @@ function configuration(options: NodeletOptions, own: Private): object {
   const { cluster, runtime } = options;
   const cri = {
     rootDir: own.root, stateDir: own.state, socket: path.join(own.dir, 'cri.sock'), certsDir: own.certsDir, ...(runtime === undefined ? {} : { defaultRuntime: runtime }),
+    nri: { socket: path.join(own.dir, 'nri.sock'), pluginDir: path.join(own.dir, 'nri-plugins'), pluginConfigDir: path.join(own.dir, 'nri-conf.d') },
     cni: { confDir: path.join(own.dir, 'cni/net.d'), binDirs: [cniBinDir()], bridge: own.bridge, ...(options.cniConfig === false ? { podCidrs: [freeSubnet()] } : {}) },
     ...options.config,
   };

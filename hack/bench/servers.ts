@@ -123,6 +123,7 @@ export async function startNodelet(options: StartOptions, best = false): Promise
     certsDir,
     ...(best ? {} : { runtimes: [{ name: options.runtime, path: runtimePath(options.runtime) }] }),
     cni: { confDir, binDirs: [cniBinDir()] },
+    nri: { enabled: false },
   };
   // The configuration is YAML, which takes JSON.
   await writeFile(path.join(place.dir, 'config.yaml'), JSON.stringify({ log: { level: 'info' }, cri }));

@@ -1,0 +1,20 @@
+/** The config.json of a bundle. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isErrno } from '#host/errno.ts';
+import { readSpec, writeSpec } from './spec-json.ts';
+import type { OciSpec } from './spec-types.ts';
+
+const fileOf = (bundleDir: string): string => join(bundleDir, 'config.json');
+
+export const writeConfigFile = (bundleDir: string, spec: OciSpec): Promise<void> => writeFile(fileOf(bundleDir), writeSpec(spec), { mode: 0o600 });
+
+/** Undefined while there is none. */
+export async function readConfigFile(bundleDir: string): Promise<OciSpec | undefined> {
+  try {
+    return readSpec(await readFile(fileOf(bundleDir), 'utf8'));
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
