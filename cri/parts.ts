@@ -40,6 +40,7 @@ import type { RemoveDeps as RemoveSandboxDeps } from './sandbox/remove.ts';
 import { podSandboxStatus } from './sandbox/status.ts';
 import { teardownSandbox } from './sandbox/teardown.ts';
 import { prepareRootfs, removeRootfs, rootfsUsage } from './snapshot/overlay.ts';
+import { whyNoUserNamespaces } from './snapshot/probe-mapped.ts';
 import { containerStore, type ContainerStore } from './state/container-store.ts';
 import { Flights } from './state/flights.ts';
 import type { ContainerId, SandboxId } from './state/ids.ts';
@@ -67,6 +68,8 @@ export interface CriParts {
   readonly runtimeOf: (handler: string) => OciRuntime;
   /** Those of a configured list that work here. */
   readonly probeRuntimes: (ctx: Ctx, configured: CriConfig['runtimes']) => Promise<OciRuntime[]>;
+  /** Why pods with this runtime cannot have a user namespace; undefined when they can. */
+  readonly whyNoUserNamespaces: (runtime: OciRuntime) => string | undefined;
   readonly exits: Exits;
   /** What verbs tell NRI; `nriPlugins` is the same with its plugins, undefined when NRI is switched off. */
   readonly nri: Nri;
@@ -98,10 +101,11 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const probe: CriParts['probeRuntimes'] = (own, configured) => probeRuntimes(own, {
     configured, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '', stateDir: paths.stateDir, ociRootDir: paths.ociRootDir, cgroups, moves,
   });
-  const [images, working, conmon] = await Promise.all([
+  const [images, working, conmon, hostRefusal] = await Promise.all([
     Images.open(ctx, { imagesDir: paths.imagesDir, layersDir: paths.layersDir, certsDir: config.certsDir }),
     probe(ctx, config.runtimes),
     needed(config.conmon, 'the package conmon'),
+    whyNoUserNamespaces(ctx, { dir: join(paths.rootDir, 'probe'), pinDir: join(paths.stateDir, 'probe-ns') }),
     containers.load(ctx),
     sandboxes.load(ctx),
     cni.start(ctx),
@@ -160,6 +164,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   return {
     paths, cgroups, moves, containers, sandboxes, images, repoDigestOf, events, cni, network, runtimes, runtimeOf, probeRuntimes: probe, exits, nri, nriPlugins, flights, containerLock, init, asked,
     scratchDir,
+    whyNoUserNamespaces: (runtime) => (runtime.features.idmappedMounts ? hostRefusal : `${runtime.version} cannot map the ids of mounts`),
     removeContainer: removeContainerDeps,
     createContainer: {
       paths, containers, sandboxes, runtimeOf, nri, host, flights: flights.containers, lock: containerLock,

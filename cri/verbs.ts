@@ -43,7 +43,10 @@ export function runtimeVerbs(parts: CriParts, config: () => CriConfig, streaming
       status(
         {
           network: parts.cni.status(),
-          handlers: parts.runtimes.named.map((runtime) => ({ name: runtime.name, recursiveReadOnlyMounts: runtime.recursiveReadOnly })),
+          handlers: parts.runtimes.named.map((runtime) => ({
+            name: runtime.name,
+            features: { recursiveReadOnlyMounts: runtime.features.recursiveReadOnly, userNamespaces: parts.whyNoUserNamespaces(runtime) === undefined },
+          })),
           defaultHandler: parts.runtimes.forNew('').name,
           config: config(),
         },
@@ -73,6 +76,10 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
     network: parts.network,
     nri: parts.nri,
     resolveHandler: parts.init.resolveHandler,
+    assertUserNamespaces: (handler: string) => {
+      const reason = parts.whyNoUserNamespaces(parts.runtimes.forNew(handler));
+      if (reason !== undefined) throw new Fault('unimplemented', `user namespaces do not work here: ${reason}`);
+    },
     startInit: (ctx: Parameters<typeof startInit>[0], sandbox: Parameters<typeof startInit>[2]) => startInit(ctx, parts.init, sandbox),
     teardown: removeSandbox.teardown,
     moves: parts.moves,

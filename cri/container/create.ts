@@ -8,6 +8,8 @@ import type { ContainerConfig, ContainerMetadata, Mount } from '#cri-api';
 import { nowNs } from '#host/clock.ts';
 import { type Ctx, detached, withFields } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
+import { rootOf } from '#host/id-mapping.ts';
+import { letIn } from '#host/let-in.ts';
 import { namespacePath } from '#host/namespaces.ts';
 import type { Nri } from '../nri/nri.ts';
 import type { CgroupPlace } from '../oci/cgroup-path.ts';
@@ -15,10 +17,12 @@ import { writeConfigFile } from '../oci/config-file.ts';
 import { type MonitorOrder, type MonitorPaths, startMonitor } from '../oci/conmon.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { OciSpec } from '../oci/spec-types.ts';
-import { containerSpec, type SpecHost } from '../spec/container-spec.ts';
+import { containerSpec, type SandboxFacts, type SpecHost } from '../spec/container-spec.ts';
 import type { ImageDefaults } from '../spec/process.ts';
 import { stopSignalOf } from '../spec/signals.ts';
+import { assertSameMappings } from '../spec/user-namespace.ts';
 import { resolveUser } from '../spec/user.ts';
+import type { UserNamespace } from '../snapshot/overlay.ts';
 import type { ContainerRecord, ContainerUser } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
 import type { Flights } from '../state/flights.ts';
@@ -53,7 +57,7 @@ export interface CreateDeps<Image extends ContainerImage = ContainerImage> {
   /** By id, tag or digest, as the CRI names it. */
   readonly findImage: (ref: string) => Image | undefined;
   /** Mounts an image at `<dir>/rootfs`; `readonly` for an image volume. */
-  readonly prepareRootfs: (ctx: Ctx, request: { id: string; dir: string; image: Image; readonly?: true }) => Promise<{ rootfs: string }>;
+  readonly prepareRootfs: (ctx: Ctx, request: { id: string; dir: string; image: Image; readonly?: true; userNamespace: UserNamespace | undefined }) => Promise<{ rootfs: string }>;
   /** The runtime of a handler name as a sandbox record has it ('' is the default). */
   readonly runtimeOf: (handler: string) => OciRuntime;
   /** Where the container's group is; `parent` is the sandbox's cgroup_parent, maybe empty. */
@@ -105,6 +109,7 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
   const ref = order.config.image?.image ?? '';
   const image = deps.findImage(ref);
   if (image === undefined) throw new Fault('not-found', `image ${JSON.stringify(ref)} not found`);
+  assertSameMappings(order.config.linux?.securityContext?.namespaceOptions, sandbox.config.linux?.securityContext?.namespaceOptions);
   const volumes = imageVolumes(order.config.mounts, deps.findImage);
   const runtime = deps.runtimeOf(sandbox.runtimeHandler);
   const id = newContainerId();
@@ -202,19 +207,22 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   const { record, sandbox, image, order } = work;
   const { config } = order;
   const context = config.linux?.securityContext;
+  const facts = sandboxFacts(sandbox, namespacePath);
+  const userNamespace = userNamespaceOf(facts);
   const [{ rootfs }, mounts, devices, seccomp] = await Promise.all([
-    deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image }),
-    prepareMounts(config.mounts, (mount, index) => imageVolume(ctx, deps, { ...work, mount, index })),
+    deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image, userNamespace }),
+    prepareMounts(config.mounts, (mount, index) => imageVolume(ctx, deps, { ...work, mount, index, userNamespace })),
     hostDevices(config),
     seccompFile(config),
+    letIn(record.bundleDir, facts.mappings),
   ]);
   const user = resolveUser(context, image.config, readAccounts(rootfs));
   const readonlyRootfs = context?.readonlyRootfs ?? false;
-  const volumes = prepareVolumes(rootfs, { volumes: image.config.volumes ?? [], mounts: config.mounts, readonlyRootfs });
+  const volumes = prepareVolumes(rootfs, { volumes: image.config.volumes ?? [], mounts: config.mounts, readonlyRootfs, owner: rootOf(facts.mappings) });
   const spec = containerSpec({
     id: record.id,
     config,
-    sandbox: sandboxFacts(sandbox, namespacePath),
+    sandbox: facts,
     image: { ...image.config, name: record.image.ref },
     user,
     rootfs,
@@ -229,9 +237,11 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   return { spec, user: { uid: user.uid, gid: user.gid, supplementalGroups: user.additionalGids } };
 }
 
-function imageVolume<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<Image>, at: Preparation<Image> & { mount: Mount; index: number }): Promise<string> | undefined {
+const userNamespaceOf = ({ mappings, namespaces: { user } }: SandboxFacts): UserNamespace | undefined => (mappings === undefined || user === undefined ? undefined : { path: user, mappings });
+
+function imageVolume<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<Image>, at: Preparation<Image> & { mount: Mount; index: number; userNamespace: UserNamespace | undefined }): Promise<string> | undefined {
   const volume = at.volumes.find(({ mountIndex }) => mountIndex === at.index);
-  return volume && mountImageVolume(ctx, deps.prepareRootfs, { id: at.record.id, bundleDir: at.record.bundleDir, volume, mount: at.mount });
+  return volume && mountImageVolume(ctx, (own, request) => deps.prepareRootfs(own, { ...request, userNamespace: at.userNamespace }), { id: at.record.id, bundleDir: at.record.bundleDir, volume, mount: at.mount });
 }
 
 /** The namespace of the container that pid mode TARGET names. Fault 'invalid' when it is of another pod, 'precondition' when it does not run. */

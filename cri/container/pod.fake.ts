@@ -1,9 +1,9 @@
 /** For root tests: one ready sandbox with real namespaces, a busybox image, and every container verb wired to the real conmon and OCI runtime. */
-import { copyFile, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ContainerConfig, NamespaceMode, PodSandboxConfig } from '#cri-api';
+import { ContainerConfig, NamespaceMode, NamespaceOption, PodSandboxConfig } from '#cri-api';
 import { openCgroups } from '#host/cgroup.ts';
 import { slowMoves } from '#host/cgroup-moves.ts';
 import type { Cgroups } from '#host/cgroup-types.ts';
@@ -13,14 +13,17 @@ import { quietCtx } from '#host/log.ts';
 import { mount } from '#host/mount.ts';
 import { readMounts } from '#host/mountinfo.ts';
 import { pinNamespaces, unpinNamespaces } from '#host/namespaces.ts';
+import { letIn } from '#host/let-in.ts';
 import { allPids } from '#host/process.ts';
 import { removeTree } from '#host/remove-tree.ts';
+import { pinUserNamespaces } from '#host/user-namespace.ts';
 import { noNri } from '../nri/nri.ts';
 import { cgroupPlace } from '../oci/cgroup-path.ts';
 import type { MonitorPaths } from '../oci/conmon.ts';
 import { probeRuntimes } from '../oci/probe.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { SpecHost } from '../spec/container-spec.ts';
+import { userMappings } from '../spec/user-namespace.ts';
 import type { ChainId } from '../snapshot/chain-id.ts';
 import { prepareRootfs, removeRootfs } from '../snapshot/overlay.ts';
 import { containerStore, type ContainerStore } from '../state/container-store.ts';
@@ -81,9 +84,17 @@ export const busyboxLayer = `sha256:${'b'.repeat(64)}`;
 /** A command, a private pid namespace, a log. */
 export const shell = (script: string, rest: Partial<ContainerConfig> = {}): Partial<ContainerConfig> => ({ command: ['/bin/sh', '-c', script], ...rest });
 
-export async function testPod(options: { podPrivileged?: boolean; imageVolumes?: readonly string[] } = {}): Promise<TestPod> {
+export interface PodOptions {
+  readonly podPrivileged?: boolean;
+  readonly imageVolumes?: readonly string[];
+  /** The pod has a user namespace of its own, whose root is this id on the host. */
+  readonly rootId?: number;
+}
+
+export async function testPod(options: PodOptions = {}): Promise<TestPod> {
   const ctx = quietCtx();
   const dir = await mkdtemp(join(tmpdir(), 'nl-'));
+  await chmod(dir, 0o711);
   const paths = criPaths({ rootDir: join(dir, 'root'), stateDir: join(dir, 'run') });
   const logDir = join(dir, 'logs');
   const scratchDir = join(dir, 'run/exec');
@@ -94,7 +105,7 @@ export async function testPod(options: { podPrivileged?: boolean; imageVolumes?:
   const host = await specHost({ cgroups, appArmorProfile: undefined });
   const base = await busyboxRoot(join(dir, 'base'));
   const sandboxes = sandboxStore(paths.sandboxesDir);
-  const sandbox = await makeSandbox({ paths, logDir, cgroupParent, privileged: options.podPrivileged ?? false });
+  const sandbox = await makeSandbox({ ctx, paths, logDir, cgroupParent, options });
   await sandboxes.add(sandbox);
   const containers = containerStore(paths.containersDir);
   const lock = new KeyedLock<ContainerId>();
@@ -168,8 +179,8 @@ async function busyboxRoot(dir: string): Promise<string> {
   return dir;
 }
 
-async function makeSandbox(facts: { paths: CriPaths; logDir: string; cgroupParent: string; privileged: boolean }): Promise<SandboxRecord> {
-  const { paths } = facts;
+async function makeSandbox(facts: { ctx: Ctx; paths: CriPaths; logDir: string; cgroupParent: string; options: PodOptions }): Promise<SandboxRecord> {
+  const { paths, options: { podPrivileged = false, rootId } } = facts;
   const id = newSandboxId();
   const dir = paths.sandboxDir(id);
   const namespacesDir = paths.namespacesDir(id);
@@ -177,11 +188,17 @@ async function makeSandbox(facts: { paths: CriPaths; logDir: string; cgroupParen
   for (const name of ['hosts', 'hostname', 'resolv.conf']) await writeFile(join(dir, name), `${name} of the pod\n`);
   await mount({ source: 'shm', target: join(dir, 'shm'), type: 'tmpfs', options: ['mode=1777', 'size=1m'] });
   await mkdir(join(paths.stateDir, 'ns'), { recursive: true });
-  pinNamespaces({ dir: namespacesDir, kinds: ['net', 'ipc', 'uts'], hostname: 'the-pod' });
+  const range = rootId === undefined ? [] : [{ containerId: 0, hostId: rootId, length: 65_536 }];
+  const namespaceOptions = rootId === undefined ? {} : { usernsOptions: { mode: NamespaceMode.POD, uids: range, gids: range } };
+  const mappings = userMappings(NamespaceOption.fromPartial(namespaceOptions));
+  const pins = { dir: namespacesDir, kinds: ['net', 'ipc', 'uts'], hostname: 'the-pod' } as const;
+  if (mappings === undefined) pinNamespaces(pins);
+  else await pinUserNamespaces(facts.ctx, { ...pins, mappings });
+  await letIn(dir, mappings);
   const config = PodSandboxConfig.fromPartial({
     metadata: { name: 'pod', namespace: 'ns', uid: 'uid', attempt: 0 },
     logDirectory: facts.logDir,
-    linux: { cgroupParent: facts.cgroupParent, securityContext: { privileged: facts.privileged } },
+    linux: { cgroupParent: facts.cgroupParent, securityContext: { privileged: podPrivileged, namespaceOptions } },
   });
   return {
     version: 1, id, name: 'pod', config, runtimeHandler: '', createdAtNs: 1n, dir, namespacesDir, hostname: 'the-pod', ips: [], cniResult: undefined, init: undefined,

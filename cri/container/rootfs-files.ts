@@ -4,7 +4,8 @@ import { basename, dirname, join } from 'node:path';
 import type { Mount } from '#cri-api';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
-import { mkdirAt } from '#host/libc.ts';
+import type { Owner } from '#host/id-mapping.ts';
+import { chownAt, mkdirAt } from '#host/libc.ts';
 import { O_PATH, openInRoot } from '#host/safe-path.ts';
 import type { AccountFiles } from '../spec/user.ts';
 
@@ -50,13 +51,13 @@ export interface VolumeBind {
  * The image's VOLUMEs that no mount of the config covers. Their directories are made if the image forgot them. In a writable root that is all,
  * for what is written there lives as long as the container anyway; in a read-only root each is bound over itself, writable.
  */
-export function prepareVolumes(rootfs: string, request: { volumes: readonly string[]; mounts: readonly Mount[]; readonlyRootfs: boolean }): VolumeBind[] {
+export function prepareVolumes(rootfs: string, request: { volumes: readonly string[]; mounts: readonly Mount[]; readonlyRootfs: boolean; owner: Owner }): VolumeBind[] {
   const taken = new Set(request.mounts.map(({ containerPath }) => join('/', containerPath)));
   const wanted = request.volumes.map((path) => join('/', path)).filter((path) => path !== '/' && !taken.has(path));
   if (wanted.length === 0) return [];
   const rootFd = openSync(rootfs, constants.O_DIRECTORY | O_PATH);
   try {
-    const binds = wanted.map((containerPath) => ({ containerPath, source: ensureDirectory(rootFd, containerPath) }));
+    const binds = wanted.map((containerPath) => ({ containerPath, source: ensureDirectory(rootFd, containerPath, request.owner) }));
     return request.readonlyRootfs ? binds : [];
   } finally {
     closeSync(rootFd);
@@ -64,8 +65,8 @@ export function prepareVolumes(rootfs: string, request: { volumes: readonly stri
 }
 
 /** The real path on the host of a directory beneath the root, made with its parents if it is missing. */
-function ensureDirectory(rootFd: number, path: string): string {
-  const fd = openDirectory(rootFd, path);
+function ensureDirectory(rootFd: number, path: string, owner: Owner): string {
+  const fd = openDirectory(rootFd, path, owner);
   try {
     return readlinkSync(`/proc/self/fd/${fd}`);
   } finally {
@@ -73,16 +74,17 @@ function ensureDirectory(rootFd: number, path: string): string {
   }
 }
 
-function openDirectory(rootFd: number, path: string): number {
+function openDirectory(rootFd: number, path: string, owner: Owner): number {
   try {
     return openInRoot(rootFd, path, constants.O_DIRECTORY | O_PATH);
   } catch (error) {
     if (isErrno(error, 'ENOTDIR', 'ELOOP')) throw new Fault('invalid', `volume ${path} of the image is not a directory`, error);
     if (!isErrno(error, 'ENOENT')) throw error;
   }
-  const parentFd = openDirectory(rootFd, dirname(path));
+  const parentFd = openDirectory(rootFd, dirname(path), owner);
   try {
     mkdirAt(parentFd, basename(path), 0o755);
+    chownAt(parentFd, basename(path), owner.uid, owner.gid);
   } catch (error) {
     // A dangling link has the name: there is no directory to be had.
     if (isErrno(error, 'EEXIST')) throw new Fault('invalid', `volume ${path} of the image is not a directory`, error);

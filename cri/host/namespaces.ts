@@ -17,6 +17,9 @@ import { MS_BIND } from './mount-flags.ts';
 export type NamespaceKind = 'net' | 'ipc' | 'uts';
 const cloneFlag: Readonly<Record<NamespaceKind, number>> = { net: CLONE_NEWNET, ipc: CLONE_NEWIPC, uts: CLONE_NEWUTS };
 
+/** A user namespace is pinned beside the ones that it owns (see user-namespace.ts). */
+export type PinKind = NamespaceKind | 'user';
+
 const home = new Map<NamespaceKind, number>();
 function homeFd(kind: NamespaceKind): number {
   let fd = home.get(kind);
@@ -44,19 +47,16 @@ export interface PinRequest {
   readonly sysctls?: Readonly<Record<string, string>>;
 }
 
-export const namespacePath = (dir: string, kind: NamespaceKind): string => `${dir}/${kind}`;
+export const namespacePath = (dir: string, kind: PinKind): string => `${dir}/${kind}`;
 
 /** Makes and pins the namespaces, with `lo` up. Synchronous. After a failure nothing is pinned and the directory is gone. */
 export function pinNamespaces(request: PinRequest): void {
   if (request.kinds.length === 0) return;
   const fds = request.kinds.map((kind): [NamespaceKind, number] => [kind, homeFd(kind)]);
-  mkdirSync(request.dir, { recursive: true, mode: 0o700 });
-  for (const kind of request.kinds) closeSync(openSync(namespacePath(request.dir, kind), 'w', 0o600));
+  makePinTargets(request.dir, request.kinds);
   unshare(request.kinds.reduce((flags, kind) => flags | cloneFlag[kind], 0));
   try {
-    if (request.hostname !== undefined && request.kinds.includes('uts')) sethostname(request.hostname);
-    if (request.kinds.includes('net')) setLoopbackUp();
-    for (const [name, value] of Object.entries(request.sysctls ?? {})) writeFileSync(sysctlPath(name), value);
+    furnish(request);
     for (const kind of request.kinds) {
       mountSync({ source: `/proc/thread-self/ns/${kind}`, target: namespacePath(request.dir, kind), type: null, flags: MS_BIND, data: null });
     }
@@ -66,6 +66,19 @@ export function pinNamespaces(request: PinRequest): void {
     throw error;
   }
   comeHome(fds);
+}
+
+/** The directory with an empty file for each pin. */
+export function makePinTargets(dir: string, kinds: readonly PinKind[]): void {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  for (const kind of kinds) closeSync(openSync(namespacePath(dir, kind), 'w', 0o600));
+}
+
+/** For who is inside the new namespaces: host name, `lo`, sysctls. */
+export function furnish(request: Pick<PinRequest, 'kinds' | 'hostname' | 'sysctls'>): void {
+  if (request.hostname !== undefined && request.kinds.includes('uts')) sethostname(request.hostname);
+  if (request.kinds.includes('net')) setLoopbackUp();
+  for (const [name, value] of Object.entries(request.sysctls ?? {})) writeFileSync(sysctlPath(name), value);
 }
 
 /**
@@ -123,17 +136,21 @@ export function unpinNamespaces(dir: string): void {
 }
 
 /** Runs a synchronous function (open a socket, read a counter) in the network namespace at `path`. What it opens stays there. */
-export function inNetworkNamespace<T>(path: string, task: () => T extends Promise<unknown> ? never : T): T {
-  const there = openSync(path, 'r');
+export const inNetworkNamespace = <T>(path: string, task: () => T extends Promise<unknown> ? never : T): T => inNamespaces([['net', path]], task);
+
+/** The same in several namespaces at once, each given by its pin. */
+export function inNamespaces<T>(pins: readonly (readonly [NamespaceKind, string])[], task: () => T extends Promise<unknown> ? never : T): T {
+  const back = pins.map(([kind]): [NamespaceKind, number] => [kind, homeFd(kind)]);
+  const there: [NamespaceKind, number][] = [];
   try {
-    const back = homeFd('net');
-    setns(there, CLONE_NEWNET);
+    for (const [kind, path] of pins) there.push([kind, openSync(path, 'r')]);
     try {
+      for (const [kind, fd] of there) setns(fd, cloneFlag[kind]);
       return task();
     } finally {
-      comeHome([['net', back]]);
+      comeHome(back);
     }
   } finally {
-    closeSync(there);
+    for (const [, fd] of there) closeSync(fd);
   }
 }

@@ -6,11 +6,13 @@ import { cgroupPlace } from './cgroup-path.ts';
 import { directly, hidingLine } from './cgroup-view.ts';
 import { monitorArgs, parseSyncMessage } from './conmon.ts';
 import { execProcess } from './exec.ts';
-import { knowsRecursiveReadOnly, parseVersion } from './probe.ts';
+import { runtimeFeatures } from './features.ts';
+import { parseVersion } from './probe.ts';
 import { commandLine, type OciRuntime } from './runtime.ts';
 import type { OciSpec } from './spec-types.ts';
 
-const runtime: OciRuntime = { name: 'runc', path: '/usr/sbin/runc', rootDir: '/run/n/oci/runc', cgroupDriver: 'cgroupfs', version: 'runc 1.1.5', recursiveReadOnly: true, entry: directly, moves: slowMoves };
+const features = runtimeFeatures('runc 1.1.5', undefined);
+const runtime: OciRuntime = { name: 'runc', path: '/usr/sbin/runc', rootDir: '/run/n/oci/runc', cgroupDriver: 'cgroupfs', version: 'runc 1.1.5', features, entry: directly, moves: slowMoves };
 const order = { id: 'abc', name: 'k8s_x', bundleDir: '/c/abc', logPath: '/l/0.log', tty: false, stdin: false, stdinOnce: false };
 const paths = { conmon: '/usr/bin/conmon', socketsDir: '/run/n/conmon' };
 
@@ -53,7 +55,7 @@ test('an exec runs as the container does, with other arguments and TERM only on 
 test('versions are read from both programs, and tell whether recursive read-only works', () => {
   assert.equal(parseVersion('runc version 1.1.5+ds1\ncommit: x\n'), 'runc 1.1.5+ds1');
   assert.equal(parseVersion('crun version 1.8.1\n'), 'crun 1.8.1');
-  assert.deepEqual(['runc 1.0.3', 'runc 1.1.5', 'crun 1.3', 'crun 1.8.1', 'youki 0.5'].map(knowsRecursiveReadOnly), [false, true, false, true, false]);
+  assert.deepEqual(['runc 1.0.3', 'runc 1.1.5', 'crun 1.3', 'crun 1.8.1', 'youki 0.5'].map((version) => runtimeFeatures(version, undefined).recursiveReadOnly), [false, true, false, true, false]);
 });
 
 test('what leads to a runtime comes before it, in the monitor\'s words too', () => {

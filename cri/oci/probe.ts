@@ -10,12 +10,13 @@ import type { QuickMoves } from '#host/cgroup-moves.ts';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { type Ctx, detached } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
-import { findProgram, runChecked } from '#host/exec.ts';
+import { findProgram, run, runChecked } from '#host/exec.ts';
 import { explain, Fault } from '#host/fault.ts';
 import { readMounts } from '#host/mountinfo.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import { type CgroupDriver, cgroupPlace } from './cgroup-path.ts';
 import { directly, hiddenCgroup2, type RuntimeEntry } from './cgroup-view.ts';
+import { type RuntimeFeatures, runtimeFeatures } from './features.ts';
 import { deleteContainer, makeDetached, type OciRuntime, runtimeEnv } from './runtime.ts';
 import type { OciSpec } from './spec-types.ts';
 
@@ -44,6 +45,8 @@ interface Verdict {
   readonly version: string;
   /** It works only where cgroup version 2 is hidden. */
   readonly isHidden: boolean;
+  /** Unknown in what older versions kept. */
+  readonly features?: RuntimeFeatures;
   /** Why it does not work. */
   readonly failure: string | undefined;
 }
@@ -69,7 +72,7 @@ export async function probeRuntimes(ctx: Ctx, options: ProbeOptions): Promise<Oc
     const verdict = await judge(ctx, options, candidate, { known: known[candidate.path], hiddenEntry });
     verdicts[candidate.path] = verdict;
     const entry = verdict.isHidden ? await hiddenEntry() : directly;
-    if (verdict.failure === undefined && entry !== undefined) runtimes.push(describe(options, candidate, { version: verdict.version, entry }));
+    if (verdict.failure === undefined && entry !== undefined) runtimes.push(describe(options, candidate, { ...verdict, entry }));
     else failures.push(`${candidate.path}: ${verdict.failure}`);
   }
   await writeFileAtomic(verdictsFile(options), JSON.stringify(verdicts));
@@ -86,25 +89,17 @@ async function installed(names: readonly string[]): Promise<Candidate[]> {
   return found.flatMap(({ name, path }) => (path === undefined ? [] : [{ name, path }]));
 }
 
-const describe = (options: ProbeOptions, { name, path }: Candidate, { version, entry }: Pick<OciRuntime, 'version' | 'entry'>): OciRuntime => ({
+
+const describe = (options: ProbeOptions, { name, path }: Candidate, judged: Pick<Verdict, 'version' | 'features'> & { entry: RuntimeEntry }): OciRuntime => ({
   name,
   path,
-  entry,
+  entry: judged.entry,
   moves: options.moves,
   rootDir: options.ociRootDir(name),
   cgroupDriver: options.cgroupDriver,
-  version,
-  recursiveReadOnly: knowsRecursiveReadOnly(version),
+  version: judged.version,
+  features: judged.features ?? runtimeFeatures(judged.version, undefined),
 });
-
-/** The `rro` mount option: runc 1.1, crun 1.4 (and Linux 5.12, which everything we support has). */
-export function knowsRecursiveReadOnly(version: string): boolean {
-  const match = /^(\w+) (\d+)\.(\d+)/.exec(version);
-  if (match === null) return false;
-  const [, program, major, minor] = match;
-  const since = program === 'runc' ? 1 : program === 'crun' ? 4 : Infinity;
-  return Number(major) > 1 || (Number(major) === 1 && Number(minor) >= since);
-}
 
 /** `runc version 1.1.5+ds1` → `runc 1.1.5+ds1`. */
 export function parseVersion(output: string): string {
@@ -133,12 +128,14 @@ async function judge(ctx: Ctx, options: ProbeOptions, candidate: Candidate, { kn
     return { identity: '', version: '', isHidden: false, failure: explain(error) };
   }
   // A failure may have been mended by other means than another program: only success is kept.
-  if (known?.identity === identity && known.failure === undefined) return known;
+  if (known?.identity === identity && known.failure === undefined && known.features !== undefined) return known;
   let version = '';
   try {
     version = parseVersion((await runChecked(ctx, { path: candidate.path, args: ['--version'], env: runtimeEnv })).stdout.toString('utf8'));
+    const told = await run(ctx, { path: candidate.path, args: ['features'], env: runtimeEnv });
+    const features = runtimeFeatures(version, told.exitCode === 0 ? told.stdout.toString('utf8') : undefined);
     const isHidden = await worksHidden(ctx, options, { candidate, version, hiddenEntry });
-    return { identity, version, isHidden, failure: undefined };
+    return { identity, version, features, isHidden, failure: undefined };
   } catch (error) {
     ctx.signal.throwIfAborted();
     return { identity, version, isHidden: false, failure: explain(error) };

@@ -10,6 +10,7 @@ import { CommandError, run, runChecked, spawn, type Command } from '#host/exec.t
 import { Fault } from '#host/fault.ts';
 import type { CgroupDriver } from './cgroup-path.ts';
 import type { RuntimeEntry } from './cgroup-view.ts';
+import type { RuntimeFeatures } from './features.ts';
 
 export interface OciRuntime {
   /** Of the runtime handler. */
@@ -21,7 +22,7 @@ export interface OciRuntime {
   readonly cgroupDriver: CgroupDriver;
   /** As `--version` says: `crun 1.8.1`. */
   readonly version: string;
-  readonly recursiveReadOnly: boolean;
+  readonly features: RuntimeFeatures;
   /** How it is started where it works. */
   readonly entry: RuntimeEntry;
   /** Held while it places a process. */

@@ -1,8 +1,9 @@
 /** The files of a sandbox that containers see at /etc/hosts, /etc/hostname and /etc/resolv.conf. Pure, but for the writing. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { chown, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DNSConfig } from '#cri-api';
 import { isErrno } from '#host/errno.ts';
+import type { Owner } from '#host/id-mapping.ts';
 
 /** resolv.conf(5) from the CRI's DNS configuration; undefined when it says nothing, which means the host's. */
 export function resolvConf(dns: DNSConfig | undefined): string | undefined {
@@ -26,13 +27,14 @@ async function hostsOwn(path: string): Promise<string> {
   }
 }
 
-/** Writes the three files into the sandbox's directory; `ips` empty with the host's network, whose hosts file is then copied. */
-export async function writeSandboxFiles(dir: string, facts: { hostname: string; ips: readonly string[]; dns: DNSConfig | undefined }): Promise<void> {
+/** Writes the three files into the sandbox's directory, as the pod's root's; `ips` empty with the host's network, whose hosts file is then copied. */
+export async function writeSandboxFiles(dir: string, facts: { hostname: string; ips: readonly string[]; dns: DNSConfig | undefined; owner: Owner }): Promise<void> {
   const hosts = facts.ips.length > 0 ? hostsFile(facts.hostname, facts.ips) : await hostsOwn('/etc/hosts');
   const resolv = resolvConf(facts.dns) ?? (await hostsOwn('/etc/resolv.conf'));
-  await Promise.all([
-    writeFile(join(dir, 'hosts'), hosts, { mode: 0o644 }),
-    writeFile(join(dir, 'hostname'), `${facts.hostname}\n`, { mode: 0o644 }),
-    writeFile(join(dir, 'resolv.conf'), resolv, { mode: 0o644 }),
-  ]);
+  const { uid, gid } = facts.owner;
+  const write = async (name: string, text: string): Promise<void> => {
+    await writeFile(join(dir, name), text, { mode: 0o644 });
+    if (uid !== 0 || gid !== 0) await chown(join(dir, name), uid, gid);
+  };
+  await Promise.all([write('hosts', hosts), write('hostname', `${facts.hostname}\n`), write('resolv.conf', resolv)]);
 }

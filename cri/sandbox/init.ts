@@ -3,13 +3,16 @@
  * OCI runtime, confined like any container (no capabilities, an empty read-only root), but without a monitor: nobody wants its exit code.
  * One file on the host is bound into every pod, so that its pages are shared.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
-import { namespacePath } from '#host/namespaces.ts';
+import { type IdMappings, type Owner, rootOf } from '#host/id-mapping.ts';
+import { namespacePath, type PinKind } from '#host/namespaces.ts';
 import { identify, type ProcessId, signalProcess, whenGone } from '#host/process.ts';
+import { ociMappings, userMappings } from '../spec/user-namespace.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
+import { sandboxWish } from './request.ts';
 
 export interface InitDeps {
   /** Absolute path of a static program that takes `-P` for "only reap". */
@@ -25,12 +28,15 @@ export interface InitDeps {
 }
 
 /** config.json of the init. Pure. */
-function initSpec(facts: { program: string; cgroupsPath: string; namespaces: readonly { type: string; path?: string }[] }): unknown {
+function initSpec(facts: { program: string; cgroupsPath: string; namespaces: readonly { type: string; path?: string }[]; mappings: IdMappings | undefined }): unknown {
+  const { mappings } = facts;
+  // Nobody: the last id that there is inside.
+  const nobody = Math.min(65_535, ...[...(mappings?.uids ?? []), ...(mappings?.gids ?? [])].map(({ size }) => size - 1));
   const none: readonly string[] = [];
   return {
     ociVersion: '1.0.2',
     process: {
-      user: { uid: 65535, gid: 65535 },
+      user: { uid: nobody, gid: nobody },
       args: ['/init', '-P'],
       env: none,
       cwd: '/',
@@ -42,24 +48,32 @@ function initSpec(facts: { program: string; cgroupsPath: string; namespaces: rea
       { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
       { destination: '/init', type: 'bind', source: facts.program, options: ['bind', 'ro', 'nosuid', 'nodev'] },
     ],
-    linux: { namespaces: [{ type: 'pid' }, { type: 'mount' }, ...facts.namespaces], cgroupsPath: facts.cgroupsPath, resources: { devices: [{ allow: false, access: 'rwm' }] } },
+    linux: {
+      namespaces: [...facts.namespaces, { type: 'pid' }, { type: 'mount' }],
+      ...(mappings === undefined ? {} : { uidMappings: ociMappings(mappings.uids), gidMappings: ociMappings(mappings.gids) }),
+      cgroupsPath: facts.cgroupsPath,
+      resources: { devices: [{ allow: false, access: 'rwm' }] },
+    },
   };
+}
+
+/** The OCI runtime makes device nodes in it, as the root of the pod. */
+async function makeRoot(rootfs: string, owner: Owner): Promise<void> {
+  const dirs = [rootfs, join(rootfs, 'proc'), join(rootfs, 'dev')];
+  for (const dir of dirs) await mkdir(dir, { recursive: true, mode: 0o755 });
+  await writeFile(join(rootfs, 'init'), '');
+  if (owner.uid !== 0 || owner.gid !== 0) for (const dir of dirs) await chown(dir, owner.uid, owner.gid);
 }
 
 /** Starts the init; returns once it runs. What it leaves on failure, `stopInit` removes. */
 export async function startInit(ctx: Ctx, deps: InitDeps, sandbox: SandboxRecord): Promise<ProcessId> {
   const bundleDir = join(sandbox.dir, 'init');
-  await mkdir(join(bundleDir, 'rootfs'), { recursive: true, mode: 0o755 });
-  for (const dir of ['proc', 'dev']) await mkdir(join(bundleDir, 'rootfs', dir), { recursive: true });
-  await writeFile(join(bundleDir, 'rootfs', 'init'), '');
-  const pinned = sandbox.owns.some(({ kind }) => kind === 'namespaces');
-  const types = { net: 'network', ipc: 'ipc', uts: 'uts' } as const;
-  const isHostNetwork = !sandbox.owns.some(({ kind }) => kind === 'network');
-  const isHostIpc = !sandbox.owns.some(({ kind }) => kind === 'mount');
-  const namespaces = pinned
-    ? (['net', 'ipc', 'uts'] as const).filter((kind) => (kind === 'ipc' ? !isHostIpc : !isHostNetwork)).map((kind) => ({ type: types[kind], path: namespacePath(sandbox.namespacesDir, kind) }))
-    : [];
-  const spec = initSpec({ program: deps.program, cgroupsPath: deps.cgroupsPath(sandbox), namespaces });
+  const mappings = userMappings(sandbox.config.linux?.securityContext?.namespaceOptions);
+  await makeRoot(join(bundleDir, 'rootfs'), rootOf(mappings));
+  const types = { user: 'user', net: 'network', ipc: 'ipc', uts: 'uts' } as const;
+  const kinds: PinKind[] = [...(mappings === undefined ? [] : (['user'] as const)), ...sandboxWish(sandbox.config).pinned];
+  const namespaces = kinds.map((kind) => ({ type: types[kind], path: namespacePath(sandbox.namespacesDir, kind) }));
+  const spec = initSpec({ program: deps.program, cgroupsPath: deps.cgroupsPath(sandbox), namespaces, mappings });
   await writeFile(join(bundleDir, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
   const pidFile = join(bundleDir, 'pid');
   await deps.oci.runDetached(ctx, deps.resolveHandler(sandbox.runtimeHandler), { id: sandbox.id, bundleDir, pidFile });

@@ -1,20 +1,24 @@
 /** What a RunPodSandbox request asks for, checked. Pure. */
 import { NamespaceMode, type PodSandboxConfig, type PodSandboxMetadata } from '#cri-api';
 import { Fault } from '#host/fault.ts';
+import type { IdMappings } from '#host/id-mapping.ts';
 import type { NamespaceKind } from '#host/namespaces.ts';
+import { userMappings } from '../spec/user-namespace.ts';
 
 export interface SandboxWish {
   readonly config: PodSandboxConfig;
   readonly metadata: PodSandboxMetadata;
   /** Namespaces of its own that can be pinned; the others are the host's. */
   readonly pinned: readonly NamespaceKind[];
+  /** Of a user namespace of its own. */
+  readonly mappings: IdMappings | undefined;
   readonly hostNetwork: boolean;
   /** One pid namespace for all its containers: needs an init. */
   readonly sharesPid: boolean;
   readonly sysctls: Readonly<Record<string, string>>;
 }
 
-/** Fault invalid, naming the field; unimplemented for a user namespace. */
+/** Fault invalid, naming the field. */
 export function sandboxWish(config: PodSandboxConfig | undefined): SandboxWish {
   if (config === undefined) throw new Fault('invalid', 'config: is missing');
   const { metadata } = config;
@@ -25,9 +29,6 @@ export function sandboxWish(config: PodSandboxConfig | undefined): SandboxWish {
   if (security?.runAsGroup !== undefined && security.runAsUser === undefined) {
     throw new Fault('invalid', 'config.linux.security_context.run_as_group: needs run_as_user');
   }
-  if (options?.usernsOptions !== undefined && options.usernsOptions.mode === NamespaceMode.POD) {
-    throw new Fault('unimplemented', 'config.linux.security_context.namespace_options.userns_options: user namespaces are not supported');
-  }
   const cgroupParent = config.linux?.cgroupParent ?? '';
   if (cgroupParent.split('/').includes('..')) throw new Fault('invalid', `config.linux.cgroup_parent: ${JSON.stringify(cgroupParent)} may not contain ".."`);
   const hostNetwork = options?.network === NamespaceMode.NODE;
@@ -37,6 +38,7 @@ export function sandboxWish(config: PodSandboxConfig | undefined): SandboxWish {
   return {
     config,
     metadata,
+    mappings: userMappings(options),
     pinned: [...(hostNetwork ? [] : (['net', 'uts'] as const)), ...(hostIpc ? [] : (['ipc'] as const))],
     hostNetwork,
     sharesPid: (options?.pid ?? NamespaceMode.POD) === NamespaceMode.POD,

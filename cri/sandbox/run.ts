@@ -10,9 +10,12 @@ import type { QuickMoves } from '#host/cgroup-moves.ts';
 import { nowNs } from '#host/clock.ts';
 import { type Ctx, detached, withFields } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
+import { type Owner, rootOf } from '#host/id-mapping.ts';
+import { letIn } from '#host/let-in.ts';
 import { mount } from '#host/mount.ts';
 import { namespacePath, pinNamespaces } from '#host/namespaces.ts';
 import type { ProcessId } from '#host/process.ts';
+import { pinUserNamespaces } from '#host/user-namespace.ts';
 import type { Nri } from '../nri/nri.ts';
 import type { Flights } from '../state/flights.ts';
 import { newSandboxId, type SandboxId, sandboxName } from '../state/ids.ts';
@@ -34,6 +37,8 @@ export interface RunDeps {
   /** Fault invalid for an unknown handler; returns its real name. */
   readonly resolveHandler: (name: string) => string;
   readonly nri: Pick<Nri, 'enter' | 'runPodSandbox'>;
+  /** Fault unimplemented, with the reason, where pods of this handler cannot have a user namespace. */
+  readonly assertUserNamespaces: (handler: string) => void;
   readonly startInit: (ctx: Ctx, sandbox: SandboxRecord) => Promise<ProcessId>;
   readonly teardown: (ctx: Ctx, id: SandboxId) => Promise<void>;
   /** Its containers come at once. */
@@ -50,6 +55,7 @@ const sharedMemoryBytes = 64 * 1024 * 1024;
 export async function runPodSandbox(ctx: Ctx, deps: RunDeps, request: { config: PodSandboxConfig | undefined; runtimeHandler: string }): Promise<SandboxId> {
   const wish = sandboxWish(request.config);
   deps.resolveHandler(request.runtimeHandler);
+  if (wish.mappings !== undefined) deps.assertUserNamespaces(request.runtimeHandler);
   const name = sandboxName(wish.metadata);
   return deps.flights.join(ctx, name, () => makeSandbox(detached(ctx, makingTimeoutMs), deps, { wish, name, runtimeHandler: request.runtimeHandler }));
 }
@@ -113,18 +119,26 @@ async function build(ctx: Ctx, deps: RunDeps, id: SandboxId, wish: SandboxWish):
   const { sandboxes } = deps;
   const record = sandboxes.get(id);
   if (wish.config.logDirectory !== '') await mkdir(wish.config.logDirectory, { recursive: true, mode: 0o755 });
-  pinNamespaces({ dir: record.namespacesDir, kinds: wish.pinned, hostname: record.hostname, sysctls: wish.sysctls });
-  if (wish.pinned.includes('ipc')) await mountSharedMemory(join(record.dir, 'shm'));
+  const owner = rootOf(wish.mappings);
+  await letIn(record.dir, wish.mappings);
+  await pin(ctx, record, wish);
+  if (wish.pinned.includes('ipc')) await mountSharedMemory(join(record.dir, 'shm'), owner);
   const [attached, init] = await Promise.all([
     wish.hostNetwork ? undefined : deps.network.attach(ctx, record),
     wish.sharesPid ? deps.startInit(ctx, record) : undefined,
   ]);
   if (attached !== undefined) await sandboxes.update(id, { type: 'network-attached', ...attached });
   if (init !== undefined) await sandboxes.update(id, { type: 'init-started', init });
-  await writeSandboxFiles(record.dir, { hostname: record.hostname, ips: attached?.ips ?? [], dns: wish.config.dnsConfig });
+  await writeSandboxFiles(record.dir, { hostname: record.hostname, ips: attached?.ips ?? [], dns: wish.config.dnsConfig, owner });
 }
 
-async function mountSharedMemory(target: string): Promise<void> {
+async function pin(ctx: Ctx, record: SandboxRecord, wish: SandboxWish): Promise<void> {
+  const request = { dir: record.namespacesDir, kinds: wish.pinned, hostname: record.hostname, sysctls: wish.sysctls };
+  if (wish.mappings === undefined) pinNamespaces(request);
+  else await pinUserNamespaces(ctx, { ...request, mappings: wish.mappings });
+}
+
+async function mountSharedMemory(target: string, { uid, gid }: Owner): Promise<void> {
   await mkdir(target, { recursive: true, mode: 0o700 });
-  await mount({ source: 'shm', target, type: 'tmpfs', options: ['nosuid', 'nodev', 'noexec', 'mode=1777', `size=${sharedMemoryBytes}`] });
+  await mount({ source: 'shm', target, type: 'tmpfs', options: ['nosuid', 'nodev', 'noexec', 'mode=1777', `uid=${uid}`, `gid=${gid}`, `size=${sharedMemoryBytes}`] });
 }

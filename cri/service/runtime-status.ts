@@ -1,5 +1,5 @@
 /** Version, Status and RuntimeConfig: what we are and whether we can work. Pure. */
-import { CgroupDriver, RuntimeConfigResponse, type RuntimeHandler, StatusResponse, VersionResponse } from '#cri-api';
+import { CgroupDriver, RuntimeConfigResponse, type RuntimeHandler, type RuntimeHandlerFeatures, StatusResponse, VersionResponse } from '#cri-api';
 import { stringifyRecord } from '../state/record-json.ts';
 
 const runtimeName = 'nodelet';
@@ -10,7 +10,7 @@ export const version = (nodeletVersion: string): VersionResponse =>
 
 export interface StatusFacts {
   readonly network: { readonly ready: true } | { readonly ready: false; readonly message: string };
-  readonly handlers: readonly { readonly name: string; readonly recursiveReadOnlyMounts: boolean }[];
+  readonly handlers: readonly { readonly name: string; readonly features: RuntimeHandlerFeatures }[];
   readonly defaultHandler: string;
   readonly config: unknown;
 }
@@ -20,7 +20,7 @@ export function status(facts: StatusFacts, isVerbose: boolean): StatusResponse {
   const { network } = facts;
   const described = (name: string, handler: StatusFacts['handlers'][number]): RuntimeHandler => ({
     name,
-    features: { recursiveReadOnlyMounts: handler.recursiveReadOnlyMounts, userNamespaces: false },
+    features: handler.features,
   });
   const handlers = facts.handlers.flatMap((handler) => [
     ...(handler.name === facts.defaultHandler ? [described('', handler)] : []),
@@ -36,7 +36,7 @@ export function status(facts: StatusFacts, isVerbose: boolean): StatusResponse {
       ],
     },
     runtimeHandlers: handlers,
-    features: { supplementalGroupsPolicy: true },
+    features: { supplementalGroupsPolicy: true, mountOptions: true },
     info: isVerbose ? { config: stringifyRecord(facts.config) } : {},
   });
 }

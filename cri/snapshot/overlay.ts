@@ -1,7 +1,7 @@
 /**
  * A container's writable snapshot: an overlay of the image's layers below and an own upper directory above.
  *
- *   <dir>/rootfs  the mount      <dir>/upper  what the container wrote      <dir>/work  overlayfs's own
+ *   <dir>/rootfs  the mount      <dir>/upper  what the container wrote      <dir>/work  overlayfs's own      <dir>/lower  see mapped-layers.ts
  *
  * The caller notes in its record that it owns the snapshot before it prepares it. Both functions may run twice.
  */
@@ -10,15 +10,24 @@ import type { Ctx } from '#host/ctx.ts';
 import { treeUsage, type TreeUsage } from '#host/disk.ts';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
+import { hostIdOf, type IdMappings } from '#host/id-mapping.ts';
+import { idmappedBind } from '#host/idmapped-mount.ts';
 import { mountsBelow } from '#host/mountinfo.ts';
 import { bind, isMountPoint, overlayMount, unmount } from '#host/mount.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import type { ChainId } from './chain-id.ts';
 import type { Layers } from './layers.ts';
+import { mappedLayers, removeMappedLayers } from './mapped-layers.ts';
 import { olderWritableOptions, snapshotPaths, writableOptions } from './overlay-options.ts';
 
 export interface SnapshotDeps {
   readonly layers: Pick<Layers, 'exists' | 'directory'>;
+}
+
+export interface UserNamespace {
+  /** Its pin. */
+  readonly path: string;
+  readonly mappings: IdMappings;
 }
 
 export interface RootfsRequest {
@@ -30,6 +39,8 @@ export interface RootfsRequest {
   readonly layers: readonly ChainId[];
   /** No upper directory: for an image volume. A container with a read-only root needs a writable overlay too (for its mount points). */
   readonly readonly?: boolean;
+  /** The files of the image's root belong to the root of this user namespace; so does what is written. */
+  readonly userNamespace?: UserNamespace | undefined;
 }
 
 /** Mounts the snapshot at `<dir>/rootfs`; if it is mounted already, only says where. Throws Fault not-found when a layer is gone. */
@@ -42,24 +53,26 @@ export async function prepareRootfs(ctx: Ctx, deps: SnapshotDeps, request: Rootf
   await mkdir(paths.rootfs, { recursive: true, mode: 0o755 });
   const lower = request.layers.map((layer) => deps.layers.directory(layer)).toReversed();
   try {
-    if (request.readonly === true) await mountReadonly(request.dir, paths.rootfs, lower);
-    else await mountWritable(request.dir, lower);
+    await (request.readonly === true ? mountReadonly(request, lower) : mountWritable(request, lower));
   } catch (cause) {
     throw new Fault('internal', `mount the root of ${request.id} from ${lower.length} layers`, cause);
   }
   return { rootfs: paths.rootfs };
 }
 
-async function mountWritable(dir: string, lower: readonly string[]): Promise<void> {
+async function mountWritable(request: RootfsRequest, layers: readonly string[]): Promise<void> {
+  const { dir, userNamespace } = request;
   const { rootfs, upper, work } = snapshotPaths(dir);
-  await Promise.all([emptied(work), mkdir(upper, { recursive: true, mode: 0o755 }).then(() => adoptRoot(upper, lower))]);
+  await Promise.all([emptied(work), mkdir(upper, { recursive: true, mode: 0o755 }).then(() => adoptRoot(upper, layers, userNamespace?.mappings))]);
   // An image without layers ("FROM scratch" with nothing added) still needs a lower directory.
-  const lowerOrNothing = lower.length > 0 ? lower : [await emptyDirectory(dir)];
+  const all = layers.length > 0 ? layers : [await emptyDirectory(dir)];
+  await using mapped = userNamespace && (await mappedLayers(dir, all, userNamespace.path));
+  const overlay = { target: rootfs, lower: mapped?.paths ?? all, upper, work };
   try {
-    await overlayMount({ target: rootfs, lower: lowerOrNothing, upper, work, options: writableOptions });
+    await overlayMount({ ...overlay, options: writableOptions });
   } catch (error) {
     if (!isErrno(error, 'EINVAL')) throw error;
-    await overlayMount({ target: rootfs, lower: lowerOrNothing, upper, work, options: olderWritableOptions });
+    await overlayMount({ ...overlay, options: olderWritableOptions });
   }
 }
 
@@ -73,19 +86,23 @@ async function emptied(work: string): Promise<void> {
  * `/` of the container is the upper directory, with that one's owner and mode: they come from the topmost layer that says anything about its root.
  * A layer that says nothing was made as root's with 0755.
  */
-async function adoptRoot(upper: string, lower: readonly string[]): Promise<void> {
+async function adoptRoot(upper: string, lower: readonly string[], mappings: IdMappings | undefined): Promise<void> {
   const all = await Promise.all(lower.map((layer) => stat(layer)));
   const telling = all.find(({ uid, gid, mode }) => uid !== 0 || gid !== 0 || (mode & 0o7777) !== 0o755);
-  if (telling === undefined) return;
-  await chown(upper, telling.uid, telling.gid);
-  await chmod(upper, telling.mode & 0o7777);
+  const { uid, gid } = telling ?? { uid: 0, gid: 0 };
+  if (mappings !== undefined) await chown(upper, hostIdOf(mappings.uids, uid), hostIdOf(mappings.gids, gid));
+  else if (telling !== undefined) await chown(upper, uid, gid);
+  if (telling !== undefined) await chmod(upper, telling.mode & 0o7777);
 }
 
 /** overlayfs wants two lower directories when there is no upper one: a single layer is bound instead. */
-async function mountReadonly(dir: string, rootfs: string, lower: readonly string[]): Promise<void> {
-  const [first = await emptyDirectory(dir), ...below] = lower;
-  if (below.length === 0) await bind({ source: first, target: rootfs, readonly: true });
-  else await overlayMount({ target: rootfs, lower });
+async function mountReadonly(request: RootfsRequest, lower: readonly string[]): Promise<void> {
+  const { dir, userNamespace } = request;
+  const { rootfs: target } = snapshotPaths(dir);
+  const [source = await emptyDirectory(dir), ...below] = lower;
+  if (below.length === 0) return userNamespace === undefined ? bind({ source, target, readonly: true }) : idmappedBind({ source, target, userNamespace: userNamespace.path, readonly: true });
+  await using mapped = userNamespace && (await mappedLayers(dir, lower, userNamespace.path));
+  await overlayMount({ target, lower: mapped?.paths ?? lower });
 }
 
 async function emptyDirectory(dir: string): Promise<string> {
@@ -104,7 +121,7 @@ async function isMounted(request: RootfsRequest, rootfs: string): Promise<boolea
 export async function removeRootfs(_ctx: Ctx, dir: string): Promise<void> {
   const { rootfs, upper, work } = snapshotPaths(dir);
   await unmount(rootfs, { lazy: true });
-  await Promise.all([work, upper, `${dir}/empty`].map((path) => rm(path, { recursive: true, force: true })));
+  await Promise.all([removeMappedLayers(dir), ...[work, upper, `${dir}/empty`].map((path) => rm(path, { recursive: true, force: true }))]);
   try {
     await rmdir(rootfs);
   } catch (error) {

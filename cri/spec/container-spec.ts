@@ -1,6 +1,7 @@
 /** The OCI config.json of a container: every part from its own file, put together. */
 import type { ContainerConfig } from '#cri-api';
 import { Fault } from '#host/fault.ts';
+import type { IdMappings } from '#host/id-mapping.ts';
 import type { CgroupPlace } from '../oci/cgroup-path.ts';
 import type { OciSeccomp, OciSpec } from '../oci/spec-types.ts';
 import { capabilitySets } from './capabilities.ts';
@@ -11,6 +12,7 @@ import { containerNamespaces, type SandboxNamespaces } from './namespaces.ts';
 import { processArgs, processEnv, workingDirectory, type ImageDefaults } from './process.ts';
 import { ociResources, oomScoreAdj, type ResourceHost } from './resources.ts';
 import { defaultSeccomp, seccompChoice } from './seccomp.ts';
+import { ociMappings } from './user-namespace.ts';
 import type { ResolvedUser } from './user.ts';
 
 /** crun 1.8.1 (Debian 12) refuses versions it does not know. */
@@ -37,6 +39,8 @@ export interface SandboxFacts {
   readonly hostname: string;
   readonly privileged: boolean;
   readonly namespaces: SandboxNamespaces;
+  /** Of its user namespace, when it has its own. */
+  readonly mappings: IdMappings | undefined;
   readonly files: PodFiles;
 }
 
@@ -122,6 +126,7 @@ export function containerSpec(input: ContainerSpecInput): OciSpec {
         targetPid: input.targetPid,
         ownCgroup: host.cgroupVersion === 2 && !privileged,
       }),
+      ...(sandbox.mappings === undefined ? {} : { uidMappings: ociMappings(sandbox.mappings.uids), gidMappings: ociMappings(sandbox.mappings.gids) }),
       cgroupsPath: input.cgroup.cgroupsPath,
       resources: { devices: rules, ...ociResources(config.linux?.resources, host) },
       ...(devices.length > 0 ? { devices } : {}),

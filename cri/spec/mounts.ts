@@ -2,6 +2,7 @@
 import { MountPropagation, type Mount } from '#cri-api';
 import { Fault } from '#host/fault.ts';
 import type { OciLinux, OciMount } from '../oci/spec-types.ts';
+import { criMappings } from './user-namespace.ts';
 
 /** The pod's own files and shared memory; `shm` is undefined where the container uses the host's ipc namespace. */
 export interface PodFiles {
@@ -95,7 +96,14 @@ function criMount({ mount, source, hostPropagation }: PreparedMount): OciMount {
   const foreign = mount.mountOptions.find((option) => !extraOptions.includes(option));
   if (foreign !== undefined) throw invalid(`mount option ${JSON.stringify(foreign)} is not allowed`);
   const access = mount.recursiveReadOnly ? 'rro' : mount.readonly ? 'ro' : 'rw';
-  return { destination: clean(place), type: 'bind', source, options: ['rbind', propagation, access, ...mount.mountOptions] };
+  return {
+    destination: clean(place),
+    type: 'bind',
+    source,
+    options: ['rbind', propagation, access, ...mount.mountOptions],
+    // The layers of an image volume were mapped when it was mounted.
+    ...(mount.uidMappings.length === 0 || mount.image !== undefined ? {} : { uidMappings: criMappings(mount.uidMappings), gidMappings: criMappings(mount.gidMappings) }),
+  };
 }
 
 /**

@@ -4,6 +4,8 @@ import type { OciNamespace } from '../oci/spec-types.ts';
 
 /** Paths of the sandbox's pinned namespaces. Absent net, ipc or uts: the host's. Absent pid: the sandbox has none to share. */
 export interface SandboxNamespaces {
+  /** Owns the others. */
+  readonly user?: string | undefined;
   readonly net?: string | undefined;
   readonly ipc?: string | undefined;
   readonly uts?: string | undefined;
@@ -44,6 +46,8 @@ export function containerNamespaces(input: NamespaceInput): OciNamespace[] {
   const join = (type: OciNamespace['type'], path: string | undefined): void => {
     if (path !== undefined) namespaces.push({ type, path });
   };
+  // First: what comes after it is made with the rights that it gives.
+  join('user', sandbox.user);
   join('network', shares(options?.network, sandbox.net));
   join('ipc', shares(options?.ipc, sandbox.ipc));
   join('uts', sandbox.uts);

@@ -39,7 +39,8 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
 
   /** Reads what is on disk. A record that cannot be read is logged and its directory left for `orphans`. */
   async load(ctx: Ctx): Promise<void> {
-    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    // Its own directories are closed; a pod's root must be able to pass here.
+    await mkdir(this.#dir, { recursive: true, mode: 0o711 });
     for (const id of await readdir(this.#dir)) {
       try {
         const record = parseRecord(await readFile(this.#fileOf(id), 'utf8')) as R;

@@ -1,0 +1,32 @@
+/** Containers of a pod with a user namespace of its own, made by the real OCI runtime. */
+import assert from 'node:assert/strict';
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { LinuxContainerConfig, Mount, NamespaceMode } from '#cri-api';
+import { footprint, missing, shell, testPod } from './pod.fake.ts';
+
+const skip = await missing();
+const rootId = 300_000;
+
+test('root of the container is nobody on the host, owns the files of its image and what it writes, and leaves nothing', { skip }, async () => {
+  const before = await footprint();
+  {
+    await using pod = await testPod({ rootId, imageVolumes: ['/made/volume'] });
+    const mounts = [Mount.fromPartial({ containerPath: '/data', readonly: true, image: { image: 'busybox' } })];
+    const linux = LinuxContainerConfig.fromPartial({ securityContext: { capabilities: { addCapabilities: ['SYS_ADMIN'] }, namespaceOptions: { pid: NamespaceMode.CONTAINER } } });
+    const id = await pod.run(shell('sleep 1000', { mounts, linux }));
+    const sh = async (script: string): Promise<string> => Buffer.from((await pod.exec(id, ['/bin/sh', '-c', `exec 2>&1; ${script}`])).stdout).toString('utf8').trim();
+    assert.match(await sh('id -u; cat /proc/self/uid_map'), /^0\s+0\s+300000\s+65536$/);
+    assert.equal(await sh('ls -nd / /bin/busybox /data/bin/busybox /made/volume /proc/1 | while read a b uid gid rest; do echo $uid:$gid; done | tr "\\n" " "'), '0:0 0:0 0:0 0:0 0:0');
+    assert.equal(await sh('echo new > /etc/group && touch /etc/new && mkdir /made/volume/x && mount -t tmpfs none /tmp && hostname mine && echo fine'), 'fine');
+    assert.match(await sh('echo 1 > /proc/sys/kernel/panic; echo 0 > /proc/sys/kernel/shmmni && echo fine'), /(denied|Read-only)[^]*fine/);
+    const { process: first, bundleDir } = pod.containers.get(id);
+    assert.match(await readFile(`/proc/${first?.pid}/status`, 'utf8'), /^Uid:\t300000\t/m);
+    assert.deepEqual((await Promise.all(['etc/group', 'etc/new', 'made/volume/x'].map((path) => stat(join(bundleDir, 'upper', path))))).map(({ uid, gid }) => [uid, gid]), Array.from({ length: 3 }, () => [rootId, rootId]));
+    assert.equal((await stat(bundleDir)).mode & 0o777, 0o710);
+    await pod.stop(id, 0);
+    await pod.remove(id);
+  }
+  assert.deepEqual(await footprint(), before);
+});
