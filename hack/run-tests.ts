@@ -1,5 +1,5 @@
 /** Runs one class of tests: `node hack/run-tests.ts unit|root|e2e [filter…]`, where a filter is a part of a file's path. */
-import { appendFileSync, existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, chmodSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -63,7 +63,8 @@ async function runSuite(name: string, suite: Suite, filters: readonly string[]):
     return tally;
   }
   const directory = mkdtempSync(join(tmpdir(), `nodelet-${name}-`));
-  mkdirSync(directory, { recursive: true });
+  // The root of a user namespace has to pass.
+  chmodSync(directory, 0o711);
   const env = { ...process.env, TMPDIR: directory, NODE_OPTIONS: '--disable-warning=ExperimentalWarning' };
   const stream = run({ files, concurrency: suite.concurrency, timeout: suite.fileTimeoutMs, env });
   stream.on('test:summary', (summary: EventData.TestSummary) => {
