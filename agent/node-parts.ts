@@ -96,6 +96,9 @@ function serverBackend({ config, runtime, workers, status, pleg }: NodeParts): S
       const found = workers.pods().find((pod) => podNamespace(pod) === namespace && podName(pod) === name);
       return found === undefined ? undefined : withStatus(found);
     },
+    runningContainer: async (ctx, uid, name) => newest((await runtime.listPods(ctx)).get(uid)?.containers.filter((each) => each.name === name && each.state === 'running')),
+    readySandbox: async (ctx, uid) => newest((await runtime.listPods(ctx)).get(uid)?.sandboxes.filter(({ ready }) => ready)),
+    runtime,
     containerLog: async (ctx, containerId) => {
       const id = containerId.replace(/^[^:]+:\/\//, '');
       const find = () => runtime.container(ctx, id);
@@ -107,3 +110,6 @@ function serverBackend({ config, runtime, workers, status, pleg }: NodeParts): S
     syncLoopProblem: () => pleg.problem(),
   };
 }
+
+const newest = (all: readonly { readonly id: string; readonly createdAtNs: bigint }[] = []): string | undefined =>
+  all.reduce<(typeof all)[number] | undefined>((best, each) => (best === undefined || each.createdAtNs > best.createdAtNs ? each : best), undefined)?.id;

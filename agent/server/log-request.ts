@@ -3,9 +3,7 @@ import { Fault } from '#host/fault.ts';
 import { timestampNs } from '../logs/line.ts';
 import type { LogOptions } from '../logs/read.ts';
 import type { PodStatus } from '../kube/types.ts';
-
-/** `status` is the HTTP status to answer with. */
-export type Checked<T> = { readonly value: T } | { readonly status: number; readonly text: string };
+import type { Checked } from './checked.ts';
 
 export interface LogRequest {
   readonly options: LogOptions;

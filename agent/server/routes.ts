@@ -1,6 +1,6 @@
 /** The paths of port 10250 and what answers them. */
 import { lstat } from 'node:fs/promises';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { nowNs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { findContainer } from '../kube/pod-facts.ts';
@@ -8,14 +8,14 @@ import type { Pod } from '../kube/types.ts';
 import { readLog } from '../logs/read.ts';
 import { healthAnswer } from './health.ts';
 import { logContainerId, parseLogRequest } from './log-request.ts';
+import { attachUrl, execUrl, portForwardUrl, runCommand, type StreamBackend, type StreamUrl } from './stream-request.ts';
 
 /** What the server needs to know of the node; given by the daemon. */
-export interface ServerBackend {
+export interface ServerBackend extends StreamBackend {
   /** All pods of this node, static ones too, with their status as last computed. */
   pods(): readonly Pod[];
   /** What the runtime runs, whether the API server knows it or not. */
   runningPods(ctx: Ctx): Promise<readonly Pod[]>;
-  findPod(namespace: string, name: string): Pod | undefined;
   /** By the id of a container status (`runtime://id`). Undefined: the runtime no longer knows it. */
   containerLog(ctx: Ctx, containerId: string): Promise<{ readonly path: string; readonly isRunning: () => Promise<boolean> } | undefined>;
   /** Shown by /configz: the configuration in KubeletConfiguration's names. */
@@ -27,7 +27,6 @@ export interface ServerBackend {
 export interface Exchange {
   readonly ctx: Ctx;
   readonly backend: ServerBackend;
-  readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly path: string;
   readonly query: URLSearchParams;
@@ -35,16 +34,19 @@ export interface Exchange {
   readonly parameters: Readonly<Record<string, string>>;
 }
 
-export type Handler = (exchange: Exchange) => Promise<void> | void;
+type Handler = (exchange: Exchange) => Promise<void> | void;
 
-export interface Route {
+interface Route {
   readonly methods: readonly string[];
-  /** `{name}` stands for one part; a last `*` for whatever follows. */
+  /** `{name}` stands for one part. */
   readonly pattern: string;
+  /** A plain request. */
   readonly handle: Handler;
+  /** An upgraded one: where it is proxied to. */
+  readonly stream?: StreamUrl;
 }
 
-const notYet = (what: string): Handler => ({ response }) => answerText(response, 501, `${what} is not implemented by this node yet`);
+const stream = (path: string, url: StreamUrl): Route => ({ methods: ['GET', 'POST'], pattern: path, handle: (exchange) => needsUpgrade(exchange, url), stream: url });
 
 const routes: readonly Route[] = [
   { methods: ['GET'], pattern: '/healthz', handle: health },
@@ -53,12 +55,14 @@ const routes: readonly Route[] = [
   { methods: ['GET'], pattern: '/runningpods/', handle: async ({ ctx, backend, response }) => answerJson(response, podList(await backend.runningPods(ctx))) },
   { methods: ['GET'], pattern: '/configz', handle: ({ backend, response }) => answerJson(response, { kubeletconfig: backend.configz() }) },
   { methods: ['GET'], pattern: '/containerLogs/{namespace}/{pod}/{container}', handle: containerLogs },
-  { methods: ['GET', 'POST'], pattern: '/exec/{namespace}/{pod}/{container}', handle: notYet('exec') },
-  { methods: ['GET', 'POST'], pattern: '/exec/{namespace}/{pod}/{uid}/{container}', handle: notYet('exec') },
-  { methods: ['GET', 'POST'], pattern: '/attach/{namespace}/{pod}/{container}', handle: notYet('attach') },
-  { methods: ['GET', 'POST'], pattern: '/attach/{namespace}/{pod}/{uid}/{container}', handle: notYet('attach') },
-  { methods: ['GET', 'POST'], pattern: '/portForward/{namespace}/{pod}', handle: notYet('port-forward') },
-  { methods: ['GET', 'POST'], pattern: '/portForward/{namespace}/{pod}/{uid}', handle: notYet('port-forward') },
+  { methods: ['POST'], pattern: '/run/{namespace}/{pod}/{container}', handle: run },
+  { methods: ['POST'], pattern: '/run/{namespace}/{pod}/{uid}/{container}', handle: run },
+  stream('/exec/{namespace}/{pod}/{container}', execUrl),
+  stream('/exec/{namespace}/{pod}/{uid}/{container}', execUrl),
+  stream('/attach/{namespace}/{pod}/{container}', attachUrl),
+  stream('/attach/{namespace}/{pod}/{uid}/{container}', attachUrl),
+  stream('/portForward/{namespace}/{pod}', portForwardUrl),
+  stream('/portForward/{namespace}/{pod}/{uid}', portForwardUrl),
 ];
 
 export type Match = { readonly route: Route; readonly parameters: Record<string, string> } | 'not-found' | { readonly allow: readonly string[] };
@@ -126,6 +130,20 @@ async function containerLogs({ ctx, backend, response, query, parameters }: Exch
     if (!response.write(piece)) await drained(ctx, response);
   }
   response.end();
+}
+
+async function needsUpgrade(exchange: Exchange, url: StreamUrl): Promise<void> {
+  const checked = await url({ ...exchange, isWebsocket: false });
+  if ('value' in checked) answerText(exchange.response, 400, 'Upgrade request required');
+  else answerText(exchange.response, checked.status, checked.text);
+}
+
+async function run(exchange: Exchange): Promise<void> {
+  const { response } = exchange;
+  const checked = await runCommand({ ...exchange, isWebsocket: false });
+  if (!('value' in checked)) return answerText(response, checked.status, checked.text);
+  response.writeHead(200, { 'content-type': 'application/json' });
+  response.end(checked.value);
 }
 
 async function drained(ctx: Ctx, response: ServerResponse): Promise<void> {

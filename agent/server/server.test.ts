@@ -1,113 +1,14 @@
 /** The node's HTTPS API from outside: who gets in, who does not, and what they read. */
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import * as https from 'node:https';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { connect } from 'node:tls';
 import { test } from 'node:test';
-import { quietCtx } from '#host/log.ts';
-import { failure, FakeApiServer } from '../kube/api-server.fake.ts';
-import type { SeenRequest } from '../kube/api-server.fake.ts';
+import { failure } from '../kube/api-server.fake.ts';
 import { makeCertificate } from '../kube/certificate.ts';
-import type { MadeCertificate } from '../kube/certificate.ts';
-import { createKubeClient } from '../kube/client.ts';
-import type { Pod } from '../kube/types.ts';
-import { findRoute } from './routes.ts';
-import { startHealthServer, startServer } from './server.ts';
 import { subresourcesOf } from './authz.ts';
-
-const hour = 3_600_000;
-const times = { notBefore: new Date(Date.now() - hour), notAfter: new Date(Date.now() + hour) };
-const pod: Pod = {
-  metadata: { namespace: 'a', name: 'p', uid: 'u1' },
-  spec: { containers: [{ name: 'run' }, { name: 'wait' }] },
-  status: {
-    containerStatuses: [
-      { name: 'run', image: 'i', imageID: '', ready: true, restartCount: 0, containerID: 'nodelet://c1', state: { running: {} }, lastState: {} },
-      { name: 'wait', image: 'i', imageID: '', ready: false, restartCount: 0, state: { waiting: { reason: 'ContainerCreating' } }, lastState: {} },
-    ],
-  },
-};
-
-interface World extends AsyncDisposable {
-  readonly api: FakeApiServer;
-  readonly dir: string;
-  readonly port: number;
-  readonly admin: MadeCertificate;
-  readonly user: MadeCertificate;
-  readonly stranger: MadeCertificate;
-}
-
-/** `admin` may everything, `user` only nodes/healthz; tokens "good" (is admin) and "odd" (makes the API server fail). */
-function decide({ path, body }: SeenRequest): ReturnType<FakeApiServer['script']> {
-  const spec = (body as { spec?: Record<string, unknown> } | undefined)?.spec ?? {};
-  if (path.endsWith('/tokenreviews')) {
-    if (spec['token'] === 'odd') return failure(500, 'InternalError');
-    const authenticated = spec['token'] === 'good';
-    return { status: 201, body: { status: { authenticated, ...(authenticated && { user: { username: 'admin', groups: ['g'] } }) } } };
-  }
-  const { subresource } = spec['resourceAttributes'] as { subresource: string };
-  return { status: 201, body: { status: { allowed: spec['user'] === 'admin' || (spec['user'] === 'user' && subresource === 'healthz') } } };
-}
-
-async function world(): Promise<World> {
-  const api = await FakeApiServer.start();
-  api.script = decide;
-  const dir = await mkdtemp(join(tmpdir(), 'server-'));
-  const authority = { commonName: 'ca' };
-  const ca = await makeCertificate({ subject: authority, use: 'authority', ...times });
-  const other = await makeCertificate({ subject: authority, use: 'authority', ...times });
-  const issue = (commonName: string, key: MadeCertificate['key']): Promise<MadeCertificate> =>
-    makeCertificate({ subject: { commonName, organizations: ['team'] }, use: 'client', issuer: { subject: authority, key }, ...times });
-  await writeFile(join(dir, 'ca.crt'), ca.certificatePem);
-  await writeFile(join(dir, '0.log'), '2026-01-02T03:04:05.000000006Z stdout F hello\n2026-01-02T03:04:06.000000006Z stdout F world\n');
-  const client = createKubeClient(api.access());
-  const server = await startServer(quietCtx(), {
-    address: '127.0.0.1', port: 0, nodeName: 'n1', client, clientCAFile: join(dir, 'ca.crt'), tlsCertFile: undefined, tlsPrivateKeyFile: undefined,
-    selfSigned: { pkiDir: join(dir, 'pki'), nodeName: 'n1', hosts: ['localhost', '127.0.0.1'] },
-    backend: {
-      pods: () => [pod],
-      runningPods: () => Promise.resolve([]),
-      findPod: (namespace, name) => (namespace === 'a' && name === 'p' ? pod : undefined),
-      containerLog: (_ctx, id) => Promise.resolve(id === 'nodelet://c1' ? { path: join(dir, '0.log'), isRunning: () => Promise.resolve(false) } : undefined),
-      configz: () => ({ kind: 'KubeletConfiguration' }),
-      syncLoopProblem: () => undefined,
-    },
-  });
-  return {
-    api, dir, port: server.port,
-    admin: await issue('admin', ca.key), user: await issue('user', ca.key), stranger: await issue('admin', other.key),
-    [Symbol.asyncDispose]: async () => {
-      await server.close();
-      client.close();
-      await api[Symbol.asyncDispose]();
-      await rm(dir, { recursive: true });
-    },
-  };
-}
-
-interface Answer {
-  readonly status: number | undefined;
-  readonly text: string;
-}
-
-async function ask(it: World, path: string, options: { as?: MadeCertificate; token?: string; method?: string } = {}): Promise<Answer> {
-  const ca = await readFile(join(it.dir, 'pki', 'kubelet.crt'), 'utf8');
-  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-  const request = https.request(
-    {
-      host: '127.0.0.1', port: it.port, path, method: options.method ?? 'GET', ca, agent: false, cert: options.as?.certificatePem, key: options.as?.keyPem,
-      headers: options.token === undefined ? {} : { authorization: `Bearer ${options.token}` },
-    },
-    (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (piece: string) => (text += piece)).on('end', () => resolve({ status: response.statusCode, text })).on('error', reject);
-    },
-  );
-  request.on('error', reject).end();
-  return promise;
-}
+import { findRoute } from './routes.ts';
+import { ask, pod, times, world } from './server.fake.ts';
+import { startHealthServer } from './server.ts';
 
 test('strangers get 401 on every path, whether it exists or not', async () => {
   await using it = await world();
@@ -159,7 +60,6 @@ const admitted: [string, number, string][] = [
   ['/containerLogs/a/p/run?tailLines=-1', 422, '{"message": "Invalid request."}'],
   ['/containerLogs/a/p/run?sinceSeconds=1&sinceTime=2026-01-02T03:04:06Z', 422, '{"message": "Invalid request."}'],
   ['/containerLogs/a/p/run?tailLines=x', 400, '{"message": "Unable to decode query."}'],
-  ['/exec/a/p/run?command=sh', 501, 'exec is not implemented by this node yet'],
   ['/nowhere', 404, '404 page not found\n'],
 ];
 test('who is allowed gets the answers of the kubelet', async () => {
@@ -167,20 +67,6 @@ test('who is allowed gets the answers of the kubelet', async () => {
   for (const [path, status, text] of admitted) assert.deepEqual(await ask(it, path, { token: 'good' }), { status, text }, path);
   assert.deepEqual(JSON.parse((await ask(it, '/pods', { as: it.admin })).text), { kind: 'PodList', apiVersion: 'v1', metadata: {}, items: [pod] });
   assert.deepEqual(await ask(it, '/pods', { as: it.admin, method: 'DELETE' }), { status: 405, text: '405: Method Not Allowed' });
-});
-
-test('an upgrade passes the same gate', async () => {
-  await using it = await world();
-  const upgrade = async (certificate: MadeCertificate | undefined): Promise<string> => {
-    const socket = connect({ host: '127.0.0.1', port: it.port, rejectUnauthorized: false, cert: certificate?.certificatePem, key: certificate?.keyPem });
-    socket.write('POST /exec/a/p/run?command=sh HTTP/1.1\r\nhost: n\r\nconnection: Upgrade\r\nupgrade: SPDY/3.1\r\n\r\n');
-    let text = '';
-    for await (const piece of socket.setEncoding('utf8')) text += String(piece);
-    return text.split('\r\n')[0] ?? '';
-  };
-  assert.equal(await upgrade(undefined), 'HTTP/1.1 401 Unauthorized');
-  assert.equal(await upgrade(it.user), 'HTTP/1.1 403 Forbidden');
-  assert.equal(await upgrade(it.admin), 'HTTP/1.1 501 Not Implemented');
 });
 
 test('an authority that was replaced in its file stops counting without a restart', { timeout: 20_000 }, async () => {

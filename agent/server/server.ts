@@ -19,6 +19,8 @@ import { Authorizer, subresourcesOf, verbOf } from './authz.ts';
 import { healthAnswer } from './health.ts';
 import { answerText, findRoute } from './routes.ts';
 import type { ServerBackend } from './routes.ts';
+import type { Checked, Refusal } from './checked.ts';
+import { type Arrival, proxyUpgrade } from './upgrade-proxy.ts';
 import { readKeyPair, selfSignedKeyPair } from './serving-certificate.ts';
 import type { SelfSignedOptions } from './serving-certificate.ts';
 
@@ -43,21 +45,28 @@ export interface RunningServer {
 }
 
 const idleMs = 90_000;
+/** Go's: a command of an exec is in the path. */
+const maxHeaderBytes = 1024 * 1024;
 const decideWithinMs = 20_000;
+/** For a client that was refused to read why and hang up. Source: apimachinery pkg/util/proxy/upgradeaware.go. */
+const lingerMs = 10_000;
 const renewalCheckMs = 86_400_000;
+/** A runtime with too many streams that nobody has fetched forgets them after a minute. Source: k8s.io/cri-streaming request_cache.go. */
+const retryAfterSeconds = 60;
 /** Sessions are not resumed: a certificate whose authority was removed must not slip through. */
 const noTickets = constants.SSL_OP_NO_TICKET;
 
 /** Throws Fault('invalid') that names the file at fault. The files are read again when they change. */
 export async function startServer(ctx: Ctx, options: ServerOptions): Promise<RunningServer> {
-  const server = https.createServer({ ...(await tlsOptions(options)), requestCert: options.clientCAFile !== undefined, rejectUnauthorized: false });
+  const server = https.createServer({ ...(await tlsOptions(options)), requestCert: options.clientCAFile !== undefined, rejectUnauthorized: false, allowHalfOpen: true, maxHeaderSize: maxHeaderBytes });
   if (options.clientCAFile === undefined) ctx.log.warn('no clientCAFile: the API server cannot ask this node for logs, only holders of tokens can');
   server.keepAliveTimeout = idleMs;
-  const gate = new Gate(ctx, options);
+  const serving = new AbortController();
+  const own = { ...ctx, signal: AbortSignal.any([ctx.signal, serving.signal]) };
+  const gate = new Gate(own, options);
   server.on('request', (request, response) => void gate.serve(request, response));
-  server.on('upgrade', (request: IncomingMessage, socket: Duplex) => void gate.refuseUpgrade(request, socket));
+  server.on('upgrade', (request: IncomingMessage, socket: Duplex, early: Buffer) => void gate.upgrade({ request, socket, early }));
   server.on('tlsClientError', (err) => ctx.log.debug({ err }, 'TLS handshake failed'));
-  const watching = new AbortController();
   const reload = (): void => {
     tlsOptions(options).then(
       (fresh) => server.setSecureContext(fresh),
@@ -65,17 +74,16 @@ export async function startServer(ctx: Ctx, options: ServerOptions): Promise<Run
     );
   };
   const files = [options.clientCAFile, options.tlsCertFile, options.tlsPrivateKeyFile].filter((file) => file !== undefined);
-  const watchCtx = { ...ctx, signal: AbortSignal.any([ctx.signal, watching.signal]) };
-  for (const dir of new Set(files.map((file) => dirname(file)))) watchDirectory(watchCtx, dir, reload);
+  for (const dir of new Set(files.map((file) => dirname(file)))) watchDirectory(own, dir, reload);
   const daily = setInterval(reload, renewalCheckMs).unref(); // our own certificate is made anew before it ends
-  watchCtx.signal.addEventListener('abort', () => clearInterval(daily), { once: true });
+  own.signal.addEventListener('abort', () => clearInterval(daily), { once: true });
   await listen(server, options.port, options.address);
   const { port } = server.address() as AddressInfo;
   ctx.log.info({ address: options.address, port }, 'serving the node API');
   return {
     port,
     close: () => {
-      watching.abort();
+      serving.abort();
       return close(server);
     },
   };
@@ -119,11 +127,6 @@ async function tlsOptions(options: ServerOptions): Promise<TlsOptions> {
   return { ...base, ca };
 }
 
-interface Refusal {
-  readonly status: number;
-  readonly text: string;
-}
-
 /** Authentication, then authorisation, then the route: in this order for every request. */
 class Gate {
   readonly #ctx: Ctx;
@@ -153,27 +156,48 @@ class Gate {
         return answerText(response, 405, '405: Method Not Allowed');
       }
       const { route, parameters } = match;
-      await route.handle({ ctx, backend: this.#options.backend, request, response, path: url.pathname, query: url.searchParams, parameters });
+      await route.handle({ ctx, backend: this.#options.backend, response, path: url.pathname, query: url.searchParams, parameters });
     } catch (err) {
       if (ctx.signal.aborted) response.destroy();
       else this.#fail(response, request, err);
     }
   }
 
-  /** Streams (exec, attach, port-forward) come as upgrades: the same gate, and no route takes them yet. */
-  async refuseUpgrade(request: IncomingMessage, socket: Duplex): Promise<void> {
-    socket.on('error', () => socket.destroy());
-    let answer: Refusal = { status: 501, text: 'streaming is not implemented by this node yet' };
+  /** Streams (exec, attach, port-forward) come as upgrades: the same gate, then straight on to the runtime. */
+  async upgrade(arrival: Arrival): Promise<void> {
+    const { request, socket } = arrival;
+    const gone = new AbortController();
+    const destroy = (): void => void socket.destroy();
+    socket.on('error', destroy);
+    socket.once('close', () => gone.abort());
+    const ctx: Ctx = { ...this.#ctx, signal: AbortSignal.any([this.#ctx.signal, gone.signal]) };
+    ctx.signal.addEventListener('abort', destroy, { once: true });
     try {
-      const url = targetOf(request);
-      answer = url === undefined ? { status: 400, text: 'Bad Request' } : ((await this.#refusal(this.#ctx, request, url.pathname)) ?? answer);
+      const found = await this.#streamUrl(ctx, request);
+      if ('value' in found) await proxyUpgrade(ctx, arrival, new URL(found.value));
+      else refuseUpgrade(socket, found);
     } catch (err) {
-      this.#ctx.log.error({ err }, 'upgrade failed');
-      answer = { status: 500, text: 'Internal Server Error' };
+      if (ctx.signal.aborted) return;
+      this.#ctx.log.error({ err, path: request.url?.split('?')[0] }, 'upgrade failed');
+      refuseUpgrade(socket, { status: 500, text: explain(err) });
+    } finally {
+      // Whatever the client still sends must not cut off what it was told.
+      socket.resume();
+      setTimeout(destroy, lingerMs).unref();
     }
-    const { status, text } = answer;
-    const head = `HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? ''}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(text)}\r\nconnection: close\r\n\r\n`;
-    socket.end(head + text);
+  }
+
+  async #streamUrl(ctx: Ctx, request: IncomingMessage): Promise<Checked<string>> {
+    const url = targetOf(request);
+    if (url === undefined) return { status: 400, text: 'Bad Request' };
+    const refusal = await this.#refusal(ctx, request, url.pathname);
+    if (refusal !== undefined) return refusal;
+    const match = findRoute(request.method ?? '', url.pathname);
+    if (match === 'not-found') return { status: 404, text: '404 page not found\n' };
+    if ('allow' in match) return { status: 405, text: '405: Method Not Allowed' };
+    if (match.route.stream === undefined) return { status: 400, text: 'Bad Request' };
+    const isWebsocket = request.headers.upgrade?.toLowerCase() === 'websocket';
+    return match.route.stream({ ctx, backend: this.#options.backend, query: url.searchParams, parameters: match.parameters, isWebsocket });
   }
 
   /** Undefined: go ahead. */
@@ -205,6 +229,13 @@ class Gate {
     if (response.headersSent) response.destroy();
     else answerText(response, statusOf[kind], explain(err));
   }
+}
+
+/** Node has let go of the connection by now: the answer is written by hand. */
+function refuseUpgrade(socket: Duplex, { status, text }: Refusal): void {
+  const retry = status === 429 ? `retry-after: ${retryAfterSeconds}\r\n` : '';
+  const head = `HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? ''}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(text)}\r\n${retry}connection: close\r\n\r\n`;
+  socket.end(head + text);
 }
 
 /** The address without `.` and `..`: authorisation and route must look at the same path. Undefined when it is none. */
