@@ -27,6 +27,7 @@ const commands: Readonly<Record<string, Command>> = {
   cri: daemon('cri', 'cri'),
   agent: daemon('agent', 'agent'),
   config: async (flags, args) => (await import('./command/config.ts')).config(flags, args),
+  check: without('check', async (flags) => (await import('./command/check.ts')).check(flags)),
   image: async (flags, args) => (await import('./command/images.ts')).image(flags, args),
   wipe: without('wipe', async (flags) => (await import('./command/wipe.ts')).wipe(flags)),
   version: without('version', () => (console.log(`nodelet ${version()} (Node ${process.versions.node})`), 0)),

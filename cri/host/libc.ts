@@ -329,6 +329,10 @@ export function tryLock(fd: number): boolean {
   if (error.code === 'EAGAIN') return false;
   throw error;
 }
+const adjtimexFn = libc.func('adjtimex', 'int', ['void *']);
+const TIME_ERROR = 5;
+/** Whether somebody (an NTP client) keeps the clock synchronised: adjtimex(2). */
+export const isClockSynchronised = (): boolean => call('adjtimex', adjtimexFn, [Buffer.alloc(208)]) !== TIME_ERROR;
 export const umask = (mask: number): number => Number(umaskFn(mask));
 
 // --- memory -----------------------------------------------------------------------------------------------------------------------

@@ -46,10 +46,13 @@ export async function mountsBelow(path: string): Promise<MountInfo[]> {
   return (await readMounts()).filter(({ mountPoint }) => mountPoint === path || mountPoint.startsWith(prefix));
 }
 
-/** What the file system that `path` lies on is mounted from: `/dev/vda1`, or whatever stands there for one without a device. */
-export async function deviceOf(path: string): Promise<string> {
+/** The mount that `path` lies on. */
+export async function mountOf(path: string): Promise<MountInfo | undefined> {
   const real = await realpath(path);
   const above = (await readMounts()).filter(({ mountPoint }) => mountPoint === '/' || mountPoint === real || real.startsWith(`${mountPoint}/`));
   // Of two mounts on one point, the later covers the earlier.
-  return above.toReversed().toSorted((a, b) => b.mountPoint.length - a.mountPoint.length)[0]?.source ?? '';
+  return above.toReversed().toSorted((a, b) => b.mountPoint.length - a.mountPoint.length)[0];
 }
+
+/** What the file system that `path` lies on is mounted from: `/dev/vda1`, or whatever stands there for one without a device. */
+export const deviceOf = async (path: string): Promise<string> => (await mountOf(path))?.source ?? '';

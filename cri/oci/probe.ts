@@ -59,29 +59,43 @@ type HiddenEntry = () => Promise<RuntimeEntry | undefined>;
  * a machine on which none does.
  */
 export async function probeRuntimes(ctx: Ctx, options: ProbeOptions): Promise<OciRuntime[]> {
-  await mkdir(options.stateDir, { recursive: true, mode: 0o711 });
   const isConfigured = options.configured.length > 0;
-  const candidates = isConfigured ? options.configured : await installed(['crun', 'runc']);
-  const known = await readVerdicts(options);
-  let hidden: Promise<RuntimeEntry | undefined> | undefined;
-  const hiddenEntry: HiddenEntry = () => (hidden ??= readMounts().then((mounts) => hiddenCgroup2(ctx, mounts)));
-  const runtimes: OciRuntime[] = [];
-  const failures: string[] = [];
-  const verdicts: Record<string, Verdict> = {};
-  for (const candidate of candidates) {
-    const verdict = await judge(ctx, options, candidate, { known: known[candidate.path], hiddenEntry });
-    verdicts[candidate.path] = verdict;
-    const entry = verdict.isHidden ? await hiddenEntry() : directly;
-    if (verdict.failure === undefined && entry !== undefined) runtimes.push(describe(options, candidate, { ...verdict, entry }));
-    else failures.push(`${candidate.path}: ${verdict.failure}`);
-  }
-  await writeFileAtomic(verdictsFile(options), JSON.stringify(verdicts));
+  const tried = await tryRuntimes(ctx, options);
+  const runtimes = tried.flatMap(({ runtime }) => (runtime === undefined ? [] : [runtime]));
+  const failures = tried.flatMap(({ path, failure }) => (failure === undefined ? [] : [`${path}: ${failure}`]));
   if (isConfigured && failures.length > 0) throw new Fault('precondition', `OCI runtime does not work here: ${failures.join('; ')}`);
   for (const failure of failures) ctx.log.info({ failure }, 'OCI runtime does not work here');
   if (runtimes.length === 0) {
     throw new Fault('precondition', failures.length === 0 ? 'no OCI runtime found: install crun or runc' : `no OCI runtime works here: ${failures.join('; ')}`);
   }
   return runtimes;
+}
+
+export interface TriedRuntime extends Candidate {
+  readonly version: string;
+  /** What it said when it had to create a container; undefined: it did, and here it is. */
+  readonly failure: string | undefined;
+  readonly runtime: OciRuntime | undefined;
+}
+
+/** Every candidate, whether it works or not; those that are not installed are none. */
+export async function tryRuntimes(ctx: Ctx, options: ProbeOptions): Promise<TriedRuntime[]> {
+  await mkdir(options.stateDir, { recursive: true, mode: 0o711 });
+  const candidates = options.configured.length > 0 ? options.configured : await installed(['crun', 'runc']);
+  const known = await readVerdicts(options);
+  let hidden: Promise<RuntimeEntry | undefined> | undefined;
+  const hiddenEntry: HiddenEntry = () => (hidden ??= readMounts().then((mounts) => hiddenCgroup2(ctx, mounts)));
+  const verdicts: Record<string, Verdict> = {};
+  const tried: TriedRuntime[] = [];
+  for (const candidate of candidates) {
+    const verdict = await judge(ctx, options, candidate, { known: known[candidate.path], hiddenEntry });
+    verdicts[candidate.path] = verdict;
+    const { version, failure } = verdict;
+    const entry = verdict.isHidden ? await hiddenEntry() : directly;
+    tried.push({ ...candidate, version, failure, runtime: failure === undefined && entry !== undefined ? describe(options, candidate, { ...verdict, entry }) : undefined });
+  }
+  await writeFileAtomic(verdictsFile(options), JSON.stringify(verdicts));
+  return tried;
 }
 
 async function installed(names: readonly string[]): Promise<Candidate[]> {
