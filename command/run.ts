@@ -2,6 +2,7 @@
 import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
 import { createLog, PartLogs } from '#host/log.ts';
+import { releaseMemory } from '#host/memory.ts';
 import { ServiceManager } from '#host/service-manager.ts';
 import type { RunningAgent } from '../agent/daemon.ts';
 import { idleReason } from '../agent/config.ts';
@@ -12,6 +13,9 @@ import { Reloader, type TakeOver } from './reload.ts';
 import { loadSettings, type Settings } from './settings.ts';
 
 type Half = 'cri' | 'agent';
+
+/** The start is over by then, with the first questions of a kubelet. */
+const settledMs = 5000;
 
 export async function runDaemon(flags: Flags, halves: readonly Half[], version: string): Promise<number> {
   const load = (): Promise<Settings> => loadSettings(flags, halves.length === 2);
@@ -42,6 +46,7 @@ export async function runDaemon(flags: Flags, halves: readonly Half[], version: 
   reloader.watch(ctx);
   manager.ready();
   manager.watch(ctx, async (own) => [await running.cri?.look(own), running.agent?.look()].filter((text) => text !== undefined).join('; '));
+  setTimeout(() => void releaseMemory(), settledMs).unref();
   logs.root.info({ version, pid: process.pid }, `nodelet ${halves.join(' and ')} up`);
   const reason = await stopped;
   logs.root.info(`${reason}: stopping; containers keep running`);

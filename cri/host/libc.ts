@@ -340,3 +340,10 @@ export const umask = (mask: number): number => Number(umaskFn(mask));
 const mallocTrimFn = define('int malloc_trim(ulong pad)');
 /** Gives freed memory back to the kernel, which glibc keeps after work with many buffers in many threads; tens of milliseconds, in the pool. */
 export const trimMemory = (): Promise<number> => callAsync('malloc_trim', mallocTrimFn, [0]);
+
+const madviseFn = define('int madvise(uint64_t addr, uint64_t length, int advice)');
+const MADV_DONTNEED = 4;
+/** Only for mappings whose content is that of their file: anything else would be lost. Throws SyscallError. */
+export function dropPages(range: { readonly from: bigint; readonly to: bigint }): void {
+  call('madvise', madviseFn, [range.from, range.to - range.from, MADV_DONTNEED]);
+}
