@@ -42,14 +42,14 @@ export function image(flags: Flags, [name = '', ...args]: readonly string[]): Pr
 
 /** `work` with the images of the configured root. A running daemon notices what changes there by itself. */
 async function withImages(flags: Flags, work: (ctx: Ctx, images: Images) => Promise<void>): Promise<number> {
-  const { cri: { rootDir, stateDir, certsDir }, log } = await loadSettings(flags);
+  const { cri: { rootDir, stateDir, certsDir, images: settings }, log } = await loadSettings(flags);
   const { criPaths } = await import('../cri/state/paths.ts');
   const { Images } = await import('../cri/image/images.ts');
   const stopping = new AbortController();
   const ctx: Ctx = { signal: stopping.signal, log: createLog({ level: flags['log-level'] === undefined ? 'warn' : log.level }) };
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stopping.abort(new Fault('canceled', `stopped by ${name}`)));
   const { imagesDir, layersDir } = criPaths({ rootDir, stateDir });
-  const images = await Images.open(ctx, { imagesDir, layersDir, certsDir });
+  const images = await Images.open(ctx, { imagesDir, layersDir, certsDir, ...settings });
   try {
     await work(ctx, images);
     return 0;

@@ -1,6 +1,6 @@
 /** The `cri:` part of the configuration. A new key is one line in this table; its type, its check and the default file follow from it. */
 import { type ConfigOf, key, live, optional, type Problem, section } from '#host/config/key.ts';
-import { absolutePath, duration, flag, integer, listOf, oneOf, readerOf, record, required, text } from '#host/config/readers.ts';
+import { absolutePath, duration, flag, integer, listOf, oneOf, readerOf, record, required, size, text } from '#host/config/readers.ts';
 import { parseAddress } from '#host/listen-address.ts';
 
 const listenAddress = readerOf('host:port or unix:///path', (value) => (typeof value === 'string' && parseAddress(value) !== undefined ? value : undefined));
@@ -26,6 +26,16 @@ export const criKeys = {
     podCidrs: key(listOf(text), [], 'a bridge for these while confDir is empty. In a cluster the agent learns them; standalone: 10.86.0.0/24'),
     generate: key(flag, true, 'false: never make that bridge, for a cluster whose network add-on comes late'),
     bridge: key(text, 'nodelet0', 'that bridge\'s name'),
+  }),
+  images: section('', {
+    parallelDownloads: key(integer(1, 64), 3, 'layers of one image that are fetched at the same time'),
+    parallelUnpacks: optional(integer(1, 64), 2, 'layers of all images that are unpacked at the same time (default: one per processor, at least 2, at most 16)'),
+    connectionsPerBlob: key(integer(1, 32), 4, 'a big layer that comes slowly is fetched over so many connections, by range requests; 1: never'),
+    connectionsPerRegistry: key(integer(1, 256), 16, 'connections that fetch layers from one registry, for all pulls together'),
+    progressTimeout: key(duration, '5m', 'a pull to which no byte came for this long has failed; the time that unpacking takes does not count'),
+    maxImageSize: key(size, '512Gi', 'an image that unpacks to more is refused'),
+    pinned: live(key(listOf(text), [], 'references of images that no garbage collection may remove, like registry.k8s.io/pause:3.10')),
+    credentialsFile: optional(absolutePath, '/etc/nodelet/registries.json', 'auths in the format of docker\'s config.json, for pulls without a secret; read at each pull (default: none)'),
   }),
   metrics: section('', {
     address: optional(listenAddress, '127.0.0.1:9117', 'metrics for Prometheus at /metrics: host:port, or unix:///path for its owner alone (default: none)'),

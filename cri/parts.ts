@@ -102,7 +102,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     configured, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '', stateDir: paths.stateDir, ociRootDir: paths.ociRootDir, cgroups, moves,
   });
   const [images, working, conmon, hostRefusal] = await Promise.all([
-    Images.open(ctx, { imagesDir: paths.imagesDir, layersDir: paths.layersDir, certsDir: config.certsDir }),
+    Images.open(ctx, { imagesDir: paths.imagesDir, layersDir: paths.layersDir, certsDir: config.certsDir, ...config.images }),
     probe(ctx, config.runtimes),
     needed(config.conmon, 'the package conmon'),
     whyNoUserNamespaces(ctx, { dir: join(paths.rootDir, 'probe'), pinDir: join(paths.stateDir, 'probe-ns') }),

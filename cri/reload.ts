@@ -2,6 +2,7 @@
 import type { LiveKey } from '#host/config/key.ts';
 import { type Ctx } from '#host/ctx.ts';
 import type { CriConfig, criKeys } from './config.ts';
+import { pinnedNames } from './image/store.ts';
 import type { CriParts } from './parts.ts';
 
 /** Finds out whether the new values can be used (Fault when not), and returns what puts them to use, which cannot fail. */
@@ -14,12 +15,18 @@ const takeRuntimes: Taker = async (ctx, parts, { runtimes, defaultRuntime }) => 
 
 const takeCni: Taker = async (_ctx, parts, { cni: { confDir, binDirs } }) => () => parts.cni.reconfigure({ confDir, binDirs });
 
+const takePinned: Taker = async (_ctx, parts, { images: { pinned } }) => {
+  const names = pinnedNames(pinned);
+  return () => parts.images.pin(names);
+};
+
 /** Every live key of the table has its place here, or it does not compile. */
 const takers: { readonly [Name in LiveKey<typeof criKeys>]: Taker } = {
   runtimes: takeRuntimes,
   defaultRuntime: takeRuntimes,
   'cni.confDir': takeCni,
   'cni.binDirs': takeCni,
+  'images.pinned': takePinned,
 };
 
 /** `changed` are dotted names below `cri`. All or nothing: a Fault says what cannot be used, and then everything stays as it was. */

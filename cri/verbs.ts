@@ -13,7 +13,7 @@ import { startContainer } from './container/start.ts';
 import { containerInfo, containerStatus } from './container/status.ts';
 import { stopContainer } from './container/stop.ts';
 import { updateContainerResources } from './container/update-resources.ts';
-import { Fault } from '#host/fault.ts';
+import { Fault, isFault } from '#host/fault.ts';
 import type { CriParts } from './parts.ts';
 import { startInit } from './sandbox/init.ts';
 import { removePodSandbox } from './sandbox/remove.ts';
@@ -140,13 +140,21 @@ function streamingVerbs({ containers, sandboxes }: CriParts, streaming: Streamin
   };
 }
 
-/** `onRemoved` is told when an image went, for its layers can go then. */
+/** `onRemoved` is told when layers can go that nobody needs any more. */
 export function imageVerbs(parts: CriParts, onRemoved: () => void): ImageVerbs {
   const { images } = parts;
   return {
     list: (ref) => images.list(ref).map((image) => encoded(Image, image)),
     status: (ref, isVerbose) => images.status(ref, { verbose: isVerbose }),
-    pull: async (ctx, request) => (await images.pull(ctx, request)).id,
+    pull: async (ctx, request) => {
+      try {
+        return (await images.pull(ctx, request)).id;
+      } catch (error) {
+        // The layers that did fit are in the way now.
+        if (isFault(error, 'exhausted')) onRemoved();
+        throw error;
+      }
+    },
     remove: async (ctx, ref) => {
       await images.remove(ctx, ref);
       onRemoved();

@@ -11,7 +11,7 @@ import { isErrno } from '#host/errno.ts';
 import { explain, Fault } from '#host/fault.ts';
 import type { Ingest } from './ingest.ts';
 import type { Part } from './parts.ts';
-import type { Endpoint } from './registry-hosts.ts';
+import { addressOf, type Endpoint } from './registry-hosts.ts';
 import { RegistryError } from './registry-http.ts';
 import type { BlobStream, RegistrySession } from './registry.ts';
 
@@ -200,4 +200,4 @@ const mayRetry = (error: unknown, hasBegun: boolean): boolean =>
   error instanceof RegistryError ? error.isTemporary || (hasBegun && error.status === undefined && error.kind !== 'invalid') : !(error instanceof Fault);
 
 const endedEarly = ({ endpoint }: BlobStream, howFar: string): RegistryError =>
-  new RegistryError('unavailable', `${endpoint.scheme}://${endpoint.host}: the transfer ended early (${howFar})`, { isTemporary: true });
+  new RegistryError('unavailable', `${addressOf(endpoint)}: the transfer ended early (${howFar})`, { isTemporary: true });

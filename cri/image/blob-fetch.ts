@@ -6,6 +6,7 @@ import { blobFetched } from '#host/news.ts';
 import { BlobDownload } from './blob-download.ts';
 import type { BlobStore } from './blob-store.ts';
 import type { BlobSize } from './ingest.ts';
+import { addressOf } from './registry-hosts.ts';
 import { RegistryError } from './registry-http.ts';
 import type { RegistrySession } from './registry.ts';
 
@@ -44,7 +45,7 @@ export async function fetchBlob(ctx: Ctx, deps: FetchDeps, blob: BlobSize, optio
         ctx.log.warn(fields, 'a download in parts was wrong; once more in one piece');
       }
       else if (sender !== undefined && session.exclude(sender)) ctx.log.warn(fields, 'a host sent wrong content; trying the next');
-      else throw new Fault('invalid', `blob from ${sender === undefined ? 'disk' : `${sender.scheme}://${sender.host}`}`, cause);
+      else throw new Fault('invalid', `blob from ${sender === undefined ? 'disk' : addressOf(sender)}`, cause);
     }
   }
 }

@@ -11,7 +11,7 @@ import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { sweepTemporaries } from '../snapshot/temporary.ts';
 import { algorithmOf, DigestCheck, hexOf, isDigest, verifyDigest, type Digest } from './digest.ts';
-import { type BlobSize, Ingest } from './ingest.ts';
+import { type BlobSize, Ingest, partsSuffix } from './ingest.ts';
 
 const readChunkBytes = 1024 * 1024;
 
@@ -63,13 +63,17 @@ export class BlobStore {
 
   /** Takes content in, continuing an earlier attempt. One at a time per digest: the caller's duty. */
   async ingest(ctx: Ctx, blob: BlobSize): Promise<Ingest> {
-    const partial = join(this.#ingestDir, `${algorithmOf(blob.digest)}-${hexOf(blob.digest)}`);
-    return Ingest.begin(ctx, blob, { partial, final: this.path(blob.digest) });
+    return Ingest.begin(ctx, blob, { partial: this.#partial(blob.digest), final: this.path(blob.digest) });
   }
 
-  /** Absent is fine. */
+  #partial(digest: Digest): string {
+    return join(this.#ingestDir, `${algorithmOf(digest)}-${hexOf(digest)}`);
+  }
+
+  /** With what has come in of it. Absent is fine. */
   async remove(digest: Digest): Promise<void> {
-    await rm(this.path(digest), { force: true });
+    const partial = this.#partial(digest);
+    for (const path of [this.path(digest), `${partial}${partsSuffix}`, partial]) await rm(path, { force: true });
   }
 
   /** Since it was put in place; Infinity when it is not here. */

@@ -7,6 +7,7 @@ import { Layers } from '../snapshot/layers.ts';
 import { BlobStore } from './blob-store.ts';
 import { imageFsInfo } from './fs-info.ts';
 import { importImages } from './import.ts';
+import { defaultLimits } from './layer-apply.ts';
 import { listImages } from './list.ts';
 import { Puller } from './pull.ts';
 import { Registry } from './registry.ts';
@@ -23,11 +24,19 @@ export interface ImagesOptions {
   /** `<certsDir>/<host>/hosts.toml`, read at each pull. */
   readonly certsDir: string;
   /** Layers of one image that are fetched at the same time. Default 3. */
-  readonly maxParallelDownloads?: number;
+  readonly parallelDownloads?: number;
+  /** Threads that unpack. Default: one per processor, at least 2. */
+  readonly parallelUnpacks?: number | undefined;
+  readonly connectionsPerBlob?: number;
+  readonly connectionsPerRegistry?: number;
   /** A pull to which no byte came for this long has failed. Default five minutes. */
   readonly progressTimeoutMs?: number;
+  /** What an image may unpack to. */
+  readonly maxImageSizeBytes?: number;
   /** References whose images say `pinned`. */
   readonly pinned?: readonly string[];
+  /** Docker's config.json for the whole node, read at each pull. */
+  readonly credentialsFile?: string | undefined;
   readonly userAgent?: string;
 }
 
@@ -46,14 +55,10 @@ export class Images {
     this.layers = layers;
     this.#store = store;
     this.#blobs = blobs;
-    this.#unpacker = new Unpacker({ layers });
-    this.#registry = new Registry({
-      certsDir: options.certsDir,
-      ...(options.progressTimeoutMs === undefined ? {} : { progressTimeoutMs: options.progressTimeoutMs }),
-      ...(options.userAgent === undefined ? {} : { userAgent: options.userAgent }),
-    });
-    const { maxParallelDownloads = 3 } = options;
-    this.#puller = new Puller({ store, blobs, layers, unpacker: this.#unpacker, registry: this.#registry, maxParallelDownloads });
+    const { parallelDownloads: maxParallelDownloads = 3, parallelUnpacks: threads, maxImageSizeBytes: maxBytes = defaultLimits.maxBytes } = options;
+    this.#unpacker = new Unpacker({ layers, threads, limits: { ...defaultLimits, maxBytes } });
+    this.#registry = new Registry(options);
+    this.#puller = new Puller({ store, blobs, layers, unpacker: this.#unpacker, registry: this.#registry, maxParallelDownloads, maxImageBytes: maxBytes });
   }
 
   /** Makes the directories, reads the records, removes what an interrupted process left, and follows records that another process adds until `ctx` ends. */
@@ -62,7 +67,7 @@ export class Images {
     await mkdir(options.imagesDir, { recursive: true, mode: 0o700 });
     const layers = await Layers.open(options.layersDir);
     const blobs = await BlobStore.open(options.imagesDir);
-    const store = await ImageStore.open(ctx, { dir: recordsDir, ...(options.pinned === undefined ? {} : { pinned: options.pinned }) });
+    const store = await ImageStore.open(ctx, { dir: recordsDir, pinned: options.pinned ?? [] });
     await sweepAtStart(ctx, { layers, blobs, store, imagesDir: options.imagesDir });
     store.followDirectory(ctx);
     return new Images({ options, layers, store, blobs });
@@ -71,6 +76,11 @@ export class Images {
   /** PullImage. Ends when `ctx` ends, unless others wait for the same. The answer is the image's id, `sha256:…`. */
   pull(ctx: Ctx, request: { readonly ref: string; readonly auth?: AuthConfig | undefined }): Promise<{ id: string }> {
     return this.#puller.pull(ctx, request);
+  }
+
+  /** See pinnedNames: images that the kubelet's garbage collection leaves alone. */
+  pin(names: ReadonlySet<string>): void {
+    this.#store.pin(names);
   }
 
   /** By tag, untagged name, `name@digest`, id or a unique beginning of an id. */

@@ -25,7 +25,7 @@ export interface IngestPaths {
   readonly final: string;
 }
 
-const partsSuffix = '.parts';
+export const partsSuffix = '.parts';
 const readChunkBytes = 1024 * 1024;
 /** Bytes gathered before they are written: a call into the pool costs about as much as copying this. */
 const writeBatchBytes = 512 * 1024;

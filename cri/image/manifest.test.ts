@@ -21,12 +21,25 @@ test('the media type header may carry parameters', () => {
   assert.equal(parseManifest(bytes(index), `${mediaTypes.ociIndex}; charset=utf-8`, 'm').kind, 'index');
 });
 
+test('what a web server says that knows nothing of images counts for nothing', () => {
+  for (const type of ['application/json', 'text/plain', 'application/octet-stream']) {
+    assert.equal(parseManifest(bytes({ schemaVersion: 2, manifests: [] }), type, 'm').kind, 'index');
+    assert.equal(parseManifest(bytes(manifest), type, 'm').kind, 'manifest');
+  }
+});
+test('a layer that may not be distributed is taken where it is in the registry', () => {
+  const layers = [descriptor('application/vnd.oci.image.layer.nondistributable.v1.tar+gzip')];
+  assert.equal(parseManifest(bytes({ ...manifest, layers }), '', 'm').kind, 'manifest');
+});
+
 const bad: readonly (readonly [name: string, document: unknown, message: RegExp])[] = [
   ['schema 1', { schemaVersion: 1, fsLayers: [] }, /docker schema 1/],
   ['an index with a config', { ...manifest, manifests: [] }, /ambiguous/],
   ['an index that calls itself a manifest', { mediaType: mediaTypes.ociManifest, manifests: [] }, /calls itself .* but is an index/],
   ['an artifact', { schemaVersion: 2, config: descriptor('application/vnd.cncf.helm.config.v1+json'), layers: [] }, /artifact of type application\/vnd\.cncf\.helm/],
   ['an encrypted layer', { ...manifest, layers: [descriptor('application/vnd.oci.image.layer.v1.tar+gzip+encrypted')] }, /layers\[0\] is encrypted/],
+  ['a layer that is elsewhere', { ...manifest, layers: [descriptor('application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', 'a', { urls: ['https://m'] })] }, /layers\[0\] is a foreign layer/],
+  ['an artifact with an empty config', { ...manifest, artifactType: 'application/x', config: descriptor('application/vnd.oci.empty.v1+json') }, /artifact of type application\/x/],
   ['a layer with a short digest', { ...manifest, layers: [{ mediaType: 'x', digest: 'sha256:ab', size: 1 }] }, /layers\[0\]\.digest: "sha256:ab" is not a digest/],
   ['a layer of negative size', { ...manifest, layers: [{ mediaType: 'x', digest: digest('a'), size: -1 }] }, /layers\[0\]: size/],
   ['too many layers', { ...manifest, layers: Array.from({ length: 501 }, () => layer) }, /more than 500 layers/],

@@ -136,7 +136,9 @@ export function parseManifest(data: Uint8Array, mediaType: string, what: string)
     throw broken(what, 'is a docker schema 1 manifest, a format withdrawn in 2017; push the image again with a current tool');
   }
   const said = text(document['mediaType'], `${what}.mediaType`);
-  const type = said !== '' ? said : mediaType.split(';', 1)[0]?.trim() ?? '';
+  // A web server that knows nothing of images says application/json.
+  const header = mediaType.split(';', 1)[0]?.trim() ?? '';
+  const type = said !== '' ? said : manifestMediaTypes.includes(header) ? header : '';
   const looksLikeIndex = Array.isArray(document['manifests']);
   if (looksLikeIndex && isFields(document['config'])) throw broken(what, 'has both manifests and config: it is ambiguous');
   if (type === mediaTypes.ociIndex || type === mediaTypes.dockerList || (type === '' && looksLikeIndex)) {
@@ -165,8 +167,14 @@ function parseImageManifest(document: Fields, type: string, what: string): Manif
   const parsed = list.map((layer, index) => descriptor(layer, `${what}: layers[${index}]`));
   const encrypted = parsed.findIndex((layer) => layer.mediaType.endsWith('+encrypted'));
   if (encrypted >= 0) throw broken(what, `layers[${encrypted}] is encrypted, which is not supported`);
+  const elsewhere = list.findIndex((layer, index) => isElsewhere(layer, parsed[index]?.mediaType ?? ''));
+  if (elsewhere >= 0) throw broken(what, `layers[${elsewhere}] is a foreign layer, which its registry does not have; that is not supported`);
   return { config, layers: parsed };
 }
+
+/** Windows base layers once were only at Microsoft's; what merely may not be distributed can be in a registry all the same. */
+const isElsewhere = (layer: unknown, mediaType: string): boolean =>
+  /\.foreign\.|\.nondistributable\./.test(mediaType) && isFields(layer) && Array.isArray(layer['urls']) && layer['urls'].length > 0;
 
 /** The entry of an index for `host`, the best match; of equals the first. Throws Fault not-found that lists what there is. */
 export function chooseManifest(entries: readonly Descriptor[], host: Platform, what: string): Descriptor {

@@ -9,7 +9,7 @@ import type { AuthConfig } from '#cri-api';
 import { monotonicMs, nowNs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { treeUsage } from '#host/disk.ts';
-import { Fault } from '#host/fault.ts';
+import { Fault, isFault } from '#host/fault.ts';
 import { chainIds, type ChainId } from '../snapshot/chain-id.ts';
 import type { Layers } from '../snapshot/layers.ts';
 import { fetchBlob } from './blob-fetch.ts';
@@ -33,6 +33,8 @@ export interface PullDeps {
   readonly unpacker: Unpacker;
   readonly registry: Registry;
   readonly maxParallelDownloads: number;
+  /** What an image may take on the disk. */
+  readonly maxImageBytes: number;
 }
 export interface PullRequest {
   readonly ref: string;
@@ -98,14 +100,16 @@ export class Puller {
   }
 
   async #pullFound(ctx: Ctx, session: RegistrySession, found: FoundManifest): Promise<string> {
-    const { store, layers, blobs, maxParallelDownloads } = this.#deps;
+    const { store, layers, maxParallelDownloads, maxImageBytes } = this.#deps;
     const { manifest, digests } = await this.#imageManifest(ctx, session, found);
     using _manifests = this.holds.take([...digests, manifest.config.digest]);
     const config = await this.#config(ctx, session, manifest);
     const chain = chainIds(config.diffIds);
+    const compressedBytes = manifest.layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    if (compressedBytes > maxImageBytes) throw new Fault('invalid', `the image has ${compressedBytes} bytes of layers, more than the ${maxImageBytes} that are allowed`);
     const plan: Plan = { session, slots: new Slots(maxParallelDownloads), manifest, config, chain, blobs: [...digests, manifest.config.digest] };
     const layerBlobs = manifest.layers.map(({ digest }) => digest);
-    {
+    try {
       using _layers = this.holds.take([...chain, ...layerBlobs]);
       const layerUsage = await this.#layers(ctx, plan);
       await layers.syncNames();
@@ -114,9 +118,18 @@ export class Puller {
         { id: manifest.config.digest, config: config.run, layers: chain, layerUsage, blobs: plan.blobs, pulledAtNs: nowNs() },
         { tags: reference.tag === undefined ? [] : [formatReference(reference)], digests: [`${repositoryOf(reference)}@${found.digest}`] },
       );
+    } catch (error) {
+      // Others need the room now; what came in is for the next attempt otherwise.
+      if (isFault(error, 'exhausted')) await this.#drop(layerBlobs);
+      throw error;
     }
-    for (const digest of layerBlobs) if (!this.holds.has(digest)) await blobs.remove(digest);
+    await this.#drop(layerBlobs);
     return manifest.config.digest;
+  }
+
+  /** Those that no other pull wants. */
+  async #drop(digests: readonly Digest[]): Promise<void> {
+    for (const digest of digests) if (!this.holds.has(digest)) await this.#deps.blobs.remove(digest);
   }
 
   /** Through an index to the manifest for this machine; both are kept. */
@@ -174,6 +187,8 @@ export class Puller {
     if (first !== undefined) throw first instanceof Error ? first : new Fault('internal', String(first));
     const usage: LayerUsage[] = [];
     for (const result of results) if (result.status === 'fulfilled') usage[result.value.index] = result.value.usage;
+    const totalBytes = usage.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
+    if (totalBytes > this.#deps.maxImageBytes) throw new Fault('invalid', `the image takes ${totalBytes} bytes, more than the ${this.#deps.maxImageBytes} that are allowed`);
     return usage;
   }
 

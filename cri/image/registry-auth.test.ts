@@ -105,7 +105,7 @@ test('a wrong password is one clear refusal, and the next one is not answered wi
   await resolve(registry, server.host, auth({ username: 'u', password: 'p' }));
   await assert.rejects(resolve(registry, server.host, auth({ username: 'u', password: 'wrong' })), (error: Error & { kind?: string }) => {
     assert.equal(error.kind, 'unauthorized');
-    assert.match(error.message, /^http:\/\/127\.0\.0\.1:[0-9]+: token server http:\/\/127\.0\.0\.1:[0-9]+: 401 Unauthorized \(the repository does not exist, or needs other credentials\)$/);
+    assert.match(error.message, /^127\.0\.0\.1:[0-9]+: token server http:\/\/127\.0\.0\.1:[0-9]+: 401 Unauthorized \(the repository does not exist, or needs other credentials\)$/);
     return true;
   });
   registry.close();

@@ -19,11 +19,14 @@ export type Credentials =
 
 const anonymous: Credentials = { kind: 'anonymous' };
 
+/** Docker's own registry has several names. */
+export const canonicalHost = (host: string): string =>
+  ['index.docker.io', 'registry-1.docker.io', 'registry.hub.docker.com'].includes(host) ? 'docker.io' : host;
+
 /** `serverAddress`, when it is set, is the only registry that may see the rest (containerd ParseAuth); it is written in many ways. */
 function isMeantFor(serverAddress: string, registry: string): boolean {
   const host = serverAddress.replace(/^[a-z]+:\/\//, '').split('/', 1)[0] ?? '';
-  const canonical = (name: string): string => (['index.docker.io', 'registry-1.docker.io', 'registry.hub.docker.com'].includes(name) ? 'docker.io' : name);
-  return canonical(host) === canonical(registry);
+  return canonicalHost(host) === canonicalHost(registry);
 }
 
 /** What of the CRI's AuthConfig is for `registry` (a domain). Throws Fault invalid for an `auth` that is not base64 of `user:password`. */
@@ -164,7 +167,7 @@ function tokenRealm(realm: string, endpoint: Endpoint, credentials: Credentials)
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
     throw unusable(`${endpoint.host} names a token server that is not http (${url.protocol})`);
   }
-  if (url.protocol === 'http:' && endpoint.scheme === 'https' && credentials.kind !== 'anonymous') {
+  if (url.protocol === 'http:' && endpoint.scheme === 'https' && !endpoint.mayBePlain && credentials.kind !== 'anonymous') {
     throw unusable(`${endpoint.host} wants the credentials sent to ${url.origin} without encryption; they were not sent`);
   }
   return url;

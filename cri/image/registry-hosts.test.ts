@@ -25,6 +25,11 @@ test('without server the registry itself is the last', async () => {
   assert.deepEqual((await parse('[host."mirror"]')).map(address), ['https://mirror/v2', 'https://registry-1.docker.io/v2']);
   assert.deepEqual((await parse('', 'quay.io')).map(address), ['https://quay.io/v2']);
 });
+test('a mirror that is the server too is asked once, for all that either may', async () => {
+  const endpoints = await parse('server = "http://m:5000"\n[host."http://m:5000"]\ncapabilities = ["pull"]\n[host."https://m:5000"]');
+  assert.deepEqual(endpoints.map(address), ['http://m:5000/v2', 'https://m:5000/v2']);
+  assert.equal(endpoints[0]?.canResolve, true);
+});
 test('headers, verification and time-outs are read', async () => {
   const [endpoint] = await parse('[host."https://m"]\nskip_verify = true\ndial_timeout = "1m1.5s"\n[host."https://m".header]\nX-Key = "a"\nx-list = ["b", "c"]');
   assert.deepEqual([endpoint?.tls.skipVerify, endpoint?.dialTimeoutMs, endpoint?.headers], [true, 61_500, { 'x-key': ['a'], 'x-list': ['b', 'c'] }]);
@@ -69,9 +74,9 @@ test("docker's layout of certificates is taken where there is no hosts.toml", as
     await rm(dir, { recursive: true });
   }
 });
-test('without any configuration: https, but http on this machine', async () => {
+test('without any configuration: https, on this machine perhaps http', async () => {
   const of = async (domain: string): Promise<string> => address((await registryEndpoints('/nowhere', domain))[0] ?? assert.fail());
-  assert.deepEqual([await of('docker.io'), await of('quay.io'), await of('localhost:5000'), await of('127.0.0.1:5000')], ['https://registry-1.docker.io/v2', 'https://quay.io/v2', 'http://localhost:5000/v2', 'http://127.0.0.1:5000/v2']);
+  assert.deepEqual([await of('docker.io'), await of('quay.io'), await of('localhost:5000'), await of('127.0.0.1:5000')], ['https://registry-1.docker.io/v2', 'https://quay.io/v2', 'https://localhost:5000/v2', 'https://127.0.0.1:5000/v2']);
 });
 for (const [host, want] of [['localhost', true], ['127.9.9.9:1', true], ['[::1]:5', true], ['localhost.example.com', false], ['127.example.com', false], ['10.0.0.1', false]] as const) {
   test(`${host} is ${want ? '' : 'not '}this machine`, () => assert.equal(isLoopbackHost(host), want));

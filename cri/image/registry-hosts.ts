@@ -1,6 +1,7 @@
 /**
  * Where a registry's content is fetched: `<certsDir>/<host>/hosts.toml` in containerd's format, or its `_default`, read at each pull
- * (containerd docs/hosts.md; core/remotes/docker/config/hosts.go). Without one, the registry itself: https, or http on this machine.
+ * (containerd docs/hosts.md; core/remotes/docker/config/hosts.go). Without one, the registry itself: https, on this
+ * machine also without a known certificate, or http.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
@@ -28,11 +29,16 @@ export interface Endpoint {
   readonly canPull: boolean;
   readonly tls: EndpointTls;
   readonly headers: Readonly<Record<string, readonly string[]>>;
+  /** It may speak plain http instead of https: a registry on this machine of which nothing is known. */
+  readonly mayBePlain: boolean;
   /** Not the registry itself: it is told which one is meant (`?ns=`). */
   readonly isMirror: boolean;
   /** How long a connection may take to come about. */
   readonly dialTimeoutMs: number | undefined;
 }
+
+/** For messages. */
+export const addressOf = ({ scheme, host, mayBePlain }: Endpoint): string => (mayBePlain ? host : `${scheme}://${host}`);
 
 const noTls: EndpointTls = { ca: [], cert: undefined, key: undefined, skipVerify: false };
 const hostKeys = ['server', 'capabilities', 'ca', 'client', 'skip_verify', 'header', 'override_path', 'dial_timeout', 'host'];
@@ -48,13 +54,14 @@ function defaultEndpoint(domain: string): Endpoint {
   const isLocal = isLoopbackHost(domain);
   const host = domain === 'docker.io' ? 'registry-1.docker.io' : domain;
   return {
-    scheme: isLocal ? 'http' : 'https',
+    scheme: 'https',
     host,
     path: '/v2',
     canResolve: true,
     canPull: true,
     tls: isLocal ? { ...noTls, skipVerify: true } : noTls,
     headers: {},
+    mayBePlain: isLocal,
     isMirror: false,
     dialTimeoutMs: undefined,
   };
@@ -67,7 +74,7 @@ export async function registryEndpoints(certsDir: string, domain: string): Promi
     const text = await readIfThere(join(dir, 'hosts.toml'));
     if (text !== undefined) return parseHosts(text, { file: join(dir, 'hosts.toml'), dir, domain });
     const tls = await dockerLayout(dir);
-    if (tls !== undefined) return [{ ...defaultEndpoint(domain), scheme: 'https', tls }];
+    if (tls !== undefined) return [{ ...defaultEndpoint(domain), mayBePlain: false, tls }];
   }
   return [defaultEndpoint(domain)];
 }
@@ -134,8 +141,16 @@ export async function parseHosts(text: string, source: Source): Promise<Endpoint
   const fallback = defaultEndpoint(source.domain);
   const isDefault = server === undefined || server === '';
   const at = isDefault ? fallback : hostAndPath(source, 'server', server, document['override_path'] === true);
-  const root = await endpoint(source, 'server', document, { ...at, isMirror: at.host !== fallback.host });
-  return [...endpoints, isDefault && fallback.tls.skipVerify ? { ...root, tls: { ...root.tls, skipVerify: true } } : root];
+  const own = await endpoint(source, 'server', document, { ...at, isMirror: at.host !== fallback.host });
+  const root = isDefault && fallback.mayBePlain ? { ...own, mayBePlain: true, tls: { ...own.tls, skipVerify: true } } : own;
+  return withRoot(endpoints, root);
+}
+
+/** `server` may be one of the mirrors, too: asked once, for all that either may. */
+function withRoot(mirrors: readonly Endpoint[], root: Endpoint): Endpoint[] {
+  const isRoot = ({ scheme, host, path }: Endpoint): boolean => scheme === root.scheme && host === root.host && path === root.path;
+  if (!mirrors.some(isRoot)) return [...mirrors, root];
+  return mirrors.map((mirror) => (isRoot(mirror) ? { ...mirror, canResolve: mirror.canResolve || root.canResolve, canPull: mirror.canPull || root.canPull } : mirror));
 }
 
 const wrong = (source: Source, key: string, what: string): Fault => new Fault('invalid', `${source.file}: ${key}: ${what}`);
@@ -169,6 +184,7 @@ async function endpoint(source: Source, key: string, settings: Table, at: Pick<E
     scheme,
     host,
     path,
+    mayBePlain: false,
     isMirror,
     canResolve: capabilities.includes('resolve'),
     canPull: capabilities.includes('pull'),

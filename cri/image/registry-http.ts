@@ -14,6 +14,14 @@ export interface RegistryRequest {
   readonly body?: string;
 }
 
+interface RegistryErrorDetails {
+  readonly status?: number;
+  readonly isTemporary: boolean;
+  readonly retryAfterMs?: number | undefined;
+  readonly code?: string;
+  readonly cause?: unknown;
+}
+
 /** A failed exchange with a registry. */
 export class RegistryError extends Fault {
   /** Undefined when no answer came. */
@@ -21,12 +29,15 @@ export class RegistryError extends Fault {
   /** The same request may succeed a little later. */
   readonly isTemporary: boolean;
   readonly retryAfterMs: number | undefined;
-  constructor(kind: FaultKind, message: string, details: { status?: number; isTemporary: boolean; retryAfterMs?: number | undefined; cause?: unknown }) {
+  /** The system's or OpenSSL's, when no answer came. */
+  readonly code: string;
+  constructor(kind: FaultKind, message: string, details: RegistryErrorDetails) {
     super(kind, message, details.cause);
     this.name = 'RegistryError';
     this.status = details.status;
     this.isTemporary = details.isTemporary;
     this.retryAfterMs = details.retryAfterMs;
+    this.code = details.code ?? '';
   }
 }
 
@@ -38,6 +49,8 @@ const secretHeaders = ['authorization', 'cookie', 'proxy-authorization'];
 
 export class RegistryHttp {
   readonly #userAgent: string;
+  /** Hosts that may be plain and are. */
+  readonly #plain = new Set<string>();
   readonly #agents = new Map<string, HttpAgent | HttpsAgent>();
 
   constructor(options: { readonly userAgent: string }) {
@@ -49,7 +62,8 @@ export class RegistryHttp {
     let { url } = request;
     let headers: Readonly<Record<string, string | readonly string[]>> = { ...endpoint.headers, ...request.headers };
     for (let hop = 0; hop <= maxRedirects; hop++) {
-      const response = await this.#exchange(ctx, endpoint, { ...request, url, headers });
+      const { response, asked } = await this.#eitherWay(ctx, endpoint, { ...request, url, headers });
+      url = asked;
       const { statusCode = 0 } = response;
       const location = response.headers.location;
       if (![301, 302, 303, 307, 308].includes(statusCode) || location === undefined || request.method === 'POST') return response;
@@ -65,6 +79,29 @@ export class RegistryHttp {
       url = next;
     }
     throw new RegistryError('unavailable', `${hostOf(request.url)} redirects more than ${maxRedirects} times`, { isTemporary: false });
+  }
+
+  /** By https, or by http where that is allowed and https is not spoken (containerd core/remotes/docker, NewHTTPFallback). */
+  async #eitherWay(ctx: Ctx, endpoint: Endpoint, request: RegistryRequest): Promise<{ response: IncomingMessage; asked: URL }> {
+    const { url } = request;
+    const mayBePlain = endpoint.mayBePlain && url.host === endpoint.host && url.protocol === 'https:';
+    if (!mayBePlain || !this.#plain.has(url.host)) {
+      try {
+        return { response: await this.#exchange(ctx, endpoint, request), asked: url };
+      } catch (error) {
+        if (!mayBePlain || !(error instanceof RegistryError && speaksNoTls(error.code))) throw error;
+        this.#plain.add(url.host);
+      }
+    }
+    const asked = new URL(url);
+    asked.protocol = 'http:';
+    try {
+      return { response: await this.#exchange(ctx, endpoint, { ...request, url: asked }), asked };
+    } catch (error) {
+      // Perhaps it has learnt TLS since: whoever asks again finds out.
+      this.#plain.delete(url.host);
+      throw error;
+    }
   }
 
   #exchange(ctx: Ctx, endpoint: Endpoint, request: RegistryRequest): Promise<IncomingMessage> {
@@ -139,18 +176,22 @@ const isPermanent = (error: unknown): boolean =>
 
 /** In words where we know them; then the system's own say nothing more. */
 function noAnswer(cause: Error, url: URL): RegistryError {
-  const known = knownReason(codeOf(cause), url);
+  const code = codeOf(cause);
+  const known = knownReason(code, url);
   const isTemporary = !isPermanent(cause);
-  if (known !== undefined) return new RegistryError('unavailable', `${hostOf(url)}: ${known}`, { isTemporary });
-  return new RegistryError('unavailable', `${hostOf(url)}: ${explain(cause)}`, { isTemporary, cause });
+  if (known !== undefined) return new RegistryError('unavailable', `${hostOf(url)}: ${known}`, { isTemporary, code });
+  return new RegistryError('unavailable', `${hostOf(url)}: ${explain(cause)}`, { isTemporary, code, cause });
 }
+
+const speaksNoTls = (code: string): boolean =>
+  code === 'EPROTO' || code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG';
 
 function knownReason(code: string, url: URL): string | undefined {
   if (code === 'ECONNREFUSED') return 'connection refused';
   if (code === 'ENOTFOUND') return `host ${url.hostname} not found`;
   if (code === 'EAI_AGAIN') return `host ${url.hostname}: no answer from the name server`;
   if (code === 'ECONNRESET') return 'connection was reset';
-  if (code === 'EPROTO' || code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') {
+  if (speaksNoTls(code)) {
     return 'it does not speak TLS (plain http has to be allowed in its hosts.toml)';
   }
   if (/^(?:DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_)/.test(code)) return `its certificate is not trusted (${code}; its authority can be named in hosts.toml)`;
@@ -174,7 +215,6 @@ function kindOf(status: number): FaultKind {
   if (status === 404) return 'not-found';
   if (status === 401) return 'unauthorized';
   if (status === 403) return 'forbidden';
-  if (status === 429) return 'exhausted';
   return 'unavailable';
 }
 

@@ -105,7 +105,7 @@ test('wrong content is refused with both digests, and nothing of it is kept', as
     return true;
   });
   await assert.rejects(fetched(at), (error) => {
-    assert.match(explain(error), new RegExp(`blob from http://127.* wrong digest: expected ${blob.digest} .* got ${digestOf(wrong)}`));
+    assert.match(explain(error), new RegExp(`blob from 127.* wrong digest: expected ${blob.digest} .* got ${digestOf(wrong)}`));
     return isFault(error, 'invalid');
   });
   assert.deepEqual(await readdir(join(at.dir, 'images/ingest')), []);
@@ -187,7 +187,7 @@ for (const status of [429, 500, 502, 503]) {
 test('404 and 403 are not, and say what the registry said', async () => {
   await using at = await stage();
   await assert.rejects((await at.session()).resolve(ctx, []), (error) => {
-    assert.match(explain(error), /^http:\/\/127\.0\.0\.1:[0-9]+: manifest 1: 404 Not Found \(MANIFEST_UNKNOWN: unknown\)$/);
+    assert.match(explain(error), /^127\.0\.0\.1:[0-9]+: manifest 1: 404 Not Found \(MANIFEST_UNKNOWN: unknown\)$/);
     return isFault(error, 'not-found');
   });
   assert.equal(at.server.log.length, 1);
@@ -244,7 +244,7 @@ test('a mirror that may not resolve tags is not asked for one', async () => {
 });
 test('nobody listening is said in a word', async () => {
   await using at = await stage();
-  await assert.rejects((await at.session({ name: '127.0.0.1:1/a:1' })).resolve(ctx, []), /^RegistryError: http:\/\/127\.0\.0\.1:1: connection refused$/);
+  await assert.rejects((await at.session({ name: '127.0.0.1:1/a:1' })).resolve(ctx, []), /^RegistryError: https:\/\/127\.0\.0\.1:1: connection refused$/);
 });
 test('a registry without TLS that should have it is told apart from a broken one', async () => {
   await using at = await stage();

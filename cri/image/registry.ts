@@ -11,13 +11,16 @@ import { digestOf, isDigest, verifyDigest, type Digest } from './digest.ts';
 import type { BlobSize } from './ingest.ts';
 import { manifestMediaTypes, maxManifestBytes } from './manifest.ts';
 import { formatReference, repositoryOf, type Reference } from './reference.ts';
-import { credentialsOf, RegistryAuth } from './registry-auth.ts';
-import { registryEndpoints, type Endpoint } from './registry-hosts.ts';
+import { credentialsOf, RegistryAuth, type Credentials } from './registry-auth.ts';
+import { credentialsFor, readCredentials, type NodeCredentials } from './registry-credentials.ts';
+import { addressOf, registryEndpoints, type Endpoint } from './registry-hosts.ts';
 import { answerError, readLimited, RegistryError, RegistryHttp } from './registry-http.ts';
 import { Slots } from './slots.ts';
 
 export interface RegistryOptions {
   readonly certsDir: string;
+  /** See registry-credentials.ts. */
+  readonly credentialsFile?: string | undefined;
   /** No byte of a blob for this long is a failure. Default five minutes. */
   readonly progressTimeoutMs?: number;
   readonly userAgent?: string;
@@ -61,11 +64,13 @@ export class Registry {
   readonly connectionsPerBlob: number;
   readonly #connectionsPerRegistry: number;
   readonly #certsDir: string;
+  readonly #credentialsFile: string | undefined;
   /** By domain. As many as there are registries in use. */
   readonly #connections = new Map<string, Slots>();
 
   constructor(options: RegistryOptions) {
     this.#certsDir = options.certsDir;
+    this.#credentialsFile = options.credentialsFile;
     this.progressTimeoutMs = options.progressTimeoutMs ?? 300_000;
     this.retryDelayMs = options.retryDelayMs ?? 500;
     this.connectionsPerBlob = options.connectionsPerBlob ?? 4;
@@ -77,7 +82,7 @@ export class Registry {
   /** Reads the configuration of the registry's hosts, anew each time. Throws Fault invalid for a broken one. */
   async session(request: { readonly reference: Reference; readonly auth: AuthConfig | undefined }): Promise<RegistrySession> {
     const endpoints = await registryEndpoints(this.#certsDir, request.reference.domain);
-    return new RegistrySession(this, request, endpoints);
+    return new RegistrySession(this, { ...request, node: await readCredentials(this.#credentialsFile) }, endpoints);
   }
 
   connections(domain: string): Slots {
@@ -91,16 +96,24 @@ export class Registry {
   }
 }
 
+interface SessionRequest {
+  readonly reference: Reference;
+  readonly auth: AuthConfig | undefined;
+  readonly node: NodeCredentials;
+}
+
 export class RegistrySession {
   readonly reference: Reference;
   readonly #registry: Registry;
   readonly #auth: AuthConfig | undefined;
+  readonly #node: NodeCredentials;
   #endpoints: readonly Endpoint[];
 
-  constructor(registry: Registry, request: { readonly reference: Reference; readonly auth: AuthConfig | undefined }, endpoints: readonly Endpoint[]) {
+  constructor(registry: Registry, request: SessionRequest, endpoints: readonly Endpoint[]) {
     this.#registry = registry;
     this.reference = request.reference;
     this.#auth = request.auth;
+    this.#node = request.node;
     this.#endpoints = endpoints;
   }
 
@@ -221,8 +234,7 @@ export class RegistrySession {
     const { path: repository, domain } = this.reference;
     const url = new URL(`${endpoint.scheme}://${endpoint.host}${endpoint.path}/${repository}/${request.path}`);
     if (endpoint.isMirror) url.searchParams.set('ns', domain);
-    const forRegistry = credentialsOf(this.#auth, domain);
-    const access = { endpoint, repository, credentials: forRegistry.kind === 'anonymous' ? credentialsOf(this.#auth, endpoint.host) : forRegistry };
+    const access = { endpoint, repository, credentials: this.#credentials(endpoint) };
     let authorization = this.#registry.auth.remembered(access);
     for (let attempt = 0; ; attempt++) {
       const headers = { ...request.headers, ...(authorization === undefined ? {} : { authorization }) };
@@ -234,6 +246,16 @@ export class RegistrySession {
       response.resume();
       authorization = next;
     }
+  }
+
+  /** Those of the pull, which are for the registry and its mirrors unless they name one; then those of the node, which are for the host that they name. */
+  #credentials(endpoint: Endpoint): Credentials {
+    const { path: repository, domain } = this.reference;
+    for (const host of [domain, endpoint.host]) {
+      const credentials = credentialsOf(this.#auth, host);
+      if (credentials.kind !== 'anonymous') return credentials;
+    }
+    return credentialsFor(this.#node, endpoint.isMirror ? endpoint.host : domain, repository) ?? { kind: 'anonymous' };
   }
 
   /** In order, several rounds while failures are temporary. The error names every endpoint and what it said. */
@@ -260,9 +282,9 @@ export class RegistrySession {
   #allFailed(failures: readonly { readonly endpoint: Endpoint; readonly error: Fault }[]): Fault {
     const [last] = failures.slice(-1);
     const told = failures.map(({ endpoint, error }) => {
-      const where = `${endpoint.scheme}://${endpoint.host}`;
+      const where = addressOf(endpoint);
       const text = explain(error);
-      return text.startsWith(where) ? text : `${where}: ${text}`;
+      return text.replace(/^https?:\/\//, '').startsWith(where.replace(/^https?:\/\//, '')) ? text : `${where}: ${text}`;
     });
     const hint = last?.error.kind === 'unauthorized' || last?.error.kind === 'forbidden' ? ' (the repository does not exist, or needs other credentials)' : '';
     const details = last?.error instanceof RegistryError ? last.error : undefined;

@@ -59,15 +59,19 @@ export interface NewNames {
 export interface StoreOptions {
   /** Where the records are. */
   readonly dir: string;
-  /** Normalised references whose images say `pinned`, so that the kubelet's garbage collection leaves them alone. */
-  readonly pinned?: readonly string[];
+  /** References whose images say `pinned`, so that the kubelet's garbage collection leaves them alone. */
+  readonly pinned: readonly string[];
 }
 
 const minPrefixLength = 4;
 
+/** The references in the one way in which images are called here. Throws Fault invalid for one that is none. */
+export const pinnedNames = (references: readonly string[]): ReadonlySet<string> =>
+  new Set(references.map((reference) => formatReference(parseReference(reference))));
+
 export class ImageStore {
   readonly #dir: string;
-  readonly #pinned: ReadonlySet<string>;
+  #pinned: ReadonlySet<string>;
   readonly #writing = new KeyedLock<'all'>();
   /** By file name: what it was read from, so that only files that changed are read again. */
   #files = new Map<string, { readonly version: string; readonly record: ImageRecord | undefined }>();
@@ -76,7 +80,7 @@ export class ImageStore {
 
   private constructor(options: StoreOptions) {
     this.#dir = options.dir;
-    this.#pinned = new Set(options.pinned);
+    this.#pinned = pinnedNames(options.pinned);
   }
 
   static async open(ctx: Ctx, options: StoreOptions): Promise<ImageStore> {
@@ -133,6 +137,11 @@ export class ImageStore {
     const id = this.#idOfReference(refOrId) ?? this.#idOfPrefix(refOrId);
     const record = id === undefined ? undefined : this.#byId.get(id);
     return record === undefined ? undefined : this.#shown(record);
+  }
+
+  /** From now on these say `pinned`, and no others. */
+  pin(names: ReadonlySet<string>): void {
+    this.#pinned = names;
   }
 
   list(): ImageRecord[] {

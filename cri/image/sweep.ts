@@ -8,7 +8,7 @@ import { takeImportLock } from './import-lock.ts';
 import type { ImageStore } from './store.ts';
 
 /** Blobs of pulls that failed or were interrupted, whole or not, are kept this long for the next attempt. */
-const keepUnfinishedMs = 6 * 3_600_000;
+const keepUnfinishedMs = 24 * 3_600_000;
 
 export interface SweepDeps {
   readonly layers: Layers;
@@ -53,6 +53,7 @@ export async function sweepImages(ctx: Ctx, deps: SweepDeps & { readonly puller:
     await layers.remove(layer);
     removed += 1;
   }
+  await blobs.sweepUnfinished({ olderThanMs: keepUnfinishedMs, nowMs: Date.now() });
   const keptBlobs = new Set<string>(store.list().flatMap((record) => record.blobs));
   for (const blob of await blobs.list()) {
     if (keptBlobs.has(blob) || holds.has(blob) || (await blobs.ageMs(blob, Date.now())) < keepUnfinishedMs) continue;

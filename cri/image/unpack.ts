@@ -8,7 +8,7 @@ import type { ChainId } from '../snapshot/chain-id.ts';
 import type { Layers } from '../snapshot/layers.ts';
 import type { TemporaryDirectory } from '../snapshot/temporary.ts';
 import type { Digest } from './digest.ts';
-import type { Applied } from './layer-apply.ts';
+import type { Applied, ApplyLimits } from './layer-apply.ts';
 import type { LayerUsage } from './store.ts';
 import type { UnpackRequest } from './unpack-job.ts';
 import { WorkerPool } from './worker-pool.ts';
@@ -28,8 +28,11 @@ export class Unpacker {
   readonly #layers: Layers;
   readonly #pool: WorkerPool;
 
-  constructor(deps: { readonly layers: Layers; readonly threads?: number }) {
+  readonly #limits: ApplyLimits;
+
+  constructor(deps: { readonly layers: Layers; readonly threads?: number | undefined; readonly limits: ApplyLimits }) {
     this.#layers = deps.layers;
+    this.#limits = deps.limits;
     this.#pool = new WorkerPool(deps.threads);
   }
 
@@ -77,7 +80,7 @@ export class Unpacker {
   }
 
   async #apply(ctx: Ctx, request: UnpackRequest): Promise<Applied> {
-    const result = await this.#pool.run(ctx, { do: 'unpack', request });
+    const result = await this.#pool.run(ctx, { do: 'unpack', request: { ...request, limits: this.#limits } });
     if (!('unpacked' in result)) throw new Fault('internal', 'the worker answered something else');
     return result.unpacked;
   }
