@@ -37,7 +37,12 @@ class Reactor {
     return () => {
       if (this.#handlers.get(fd) !== handler) return;
       this.#handlers.delete(fd);
-      epollControl(this.#epoll, 'delete', fd, null);
+      try {
+        epollControl(this.#epoll, 'delete', fd, null);
+      } catch (error) {
+        // Somebody closed it, and the kernel forgot it then.
+        if (!isErrno(error, 'EBADF') && !isErrno(error, 'ENOENT')) throw error;
+      }
       // Nothing left to wait for: let an otherwise idle process end.
       if (this.#handlers.size === 0) writeSync(this.#wake, Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]));
     };
@@ -78,9 +83,12 @@ function eventFor(fd: number, events: number): Buffer {
 
 let reactor: Reactor | undefined;
 
+/** The other side has closed a connection, also while what it sent lies unread; EPOLLHUP and EPOLLERR are told in any case. */
+export const EPOLLRDHUP = 0x2000;
+
 /**
  * Calls `onReady` on the main thread whenever `fd` has one of `events` (level-triggered: consume what made it ready, or unwatch).
- * Returns the function that stops watching; call it before closing the descriptor. May be called twice.
+ * Returns the function that stops watching; call it before closing the descriptor, or soon after when somebody else closes it. May be called twice.
  */
 export function watchFd(fd: number, onReady: Handler, events: number = EPOLLIN): () => void {
   reactor ??= new Reactor();

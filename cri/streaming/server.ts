@@ -13,6 +13,7 @@ import type { AttachRequest, ExecRequest, PortForwardRequest } from '#cri-api';
 import { monotonicMs } from '#host/clock.ts';
 import { type Ctx, withFields } from '#host/ctx.ts';
 import { Fault, isFault } from '#host/fault.ts';
+import { EPOLLRDHUP, watchFd } from '#host/reactor.ts';
 import type { CriConfig } from '../config.ts';
 import { type Choice, negotiate } from './negotiate.ts';
 import { servePorts } from './ports-session.ts';
@@ -128,7 +129,7 @@ async function open(ctx: Ctx, { request, socket, early, idleMs }: Arrival, token
     socket.destroy();
   });
   try {
-    await serve(own, { transport: new Transport(socket), choice: negotiated.choice, stream }, targets);
+    await serve(own, { transport: new Transport(socket, (gone) => watchHangUp(socket, gone)), choice: negotiated.choice, stream }, targets);
     own.log.debug('the stream has ended');
   } catch (error) {
     own.log[isFault(error) ? 'info' : 'error']({ err: error }, 'a stream broke');
@@ -153,6 +154,12 @@ async function serve(ctx: Ctx, session: { transport: Transport; choice: Choice; 
       return await servePorts(ctx, { transport, choice, request: stream }, (own, port, connection) =>
         targets.portForward(own, { sandboxId: stream.sandboxId, port }, connection));
   }
+}
+
+/** Node stops watching a socket that it does not read, and would notice the end of a client only behind all that it sent. */
+function watchHangUp(socket: Socket, gone: () => void): () => void {
+  const { fd } = (socket as unknown as { readonly _handle: { readonly fd?: number } | null })._handle ?? {};
+  return fd === undefined || fd < 0 ? () => {} : watchFd(fd, gone, EPOLLRDHUP);
 }
 
 /** Writes an answer by hand: after an upgrade Node's server has let go of the socket. */

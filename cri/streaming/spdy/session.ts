@@ -28,6 +28,8 @@ interface Outgoing {
 
 /** kubectl port-forward opens two per connection. */
 const maxStreams = 4096;
+/** Even, for a server. Nobody waits for the answer. */
+const ourPingId = 2;
 /** Consumed input that is worth a WINDOW_UPDATE: half a window. */
 const updateBytes = defaultWindowBytes / 2;
 
@@ -58,7 +60,7 @@ export class SpdySession implements ChannelCarrier {
       await this.#transport.read(async (chunk) => {
         for (const frame of reader.push(chunk)) await this.#handle(frame);
         return 'more';
-      });
+      }, pingFrame(ourPingId));
     } catch (error) {
       if (isFault(error, 'invalid')) this.#transport.write([goAwayFrame(this.#lastStreamId, goAwayStatus.protocolError)]);
       throw error;
@@ -77,6 +79,7 @@ export class SpdySession implements ChannelCarrier {
 
   /** All streams break, and the connection. May be called twice. */
   hangUp(): void {
+    this.#isGoingAway = true;
     this.#channels.destroyAll(new Fault('canceled', 'the client is gone'));
     this.#transport.destroy();
   }
@@ -136,7 +139,7 @@ export class SpdySession implements ChannelCarrier {
       case 'window-update':
         return this.#widen(frame.streamId, frame.bytes);
       case 'ping':
-        // An even id is the answer to a ping of ours, and we send none.
+        // An even id is the answer to a ping of ours.
         if (frame.id % 2 === 1) this.#transport.reply(pingFrame(frame.id));
         return;
       case 'goaway':

@@ -1,7 +1,7 @@
 /** One WebSocket connection, server side: answers pings, says goodbye, and hands the pieces of messages on. */
 import { isFault } from '#host/fault.ts';
 import type { Transport } from '../transport.ts';
-import { closeCode, closeFrame, messageFrame, type Piece, PieceReader, pongFrame } from './frames.ts';
+import { closeCode, closeFrame, messageFrame, type Piece, PieceReader, pingFrame, pongFrame } from './frames.ts';
 
 export type MessagePiece = Piece & { readonly kind: 'message' };
 
@@ -24,7 +24,7 @@ export class WebSocketConnection {
           else if (piece.kind === 'close') return 'enough';
         }
         return 'more';
-      });
+      }, pingFrame);
       this.#sayGoodbye(closeCode.normal);
     } catch (error) {
       if (isFault(error, 'invalid')) this.#sayGoodbye(closeCode.protocolError);

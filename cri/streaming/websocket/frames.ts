@@ -150,6 +150,9 @@ export function messageFrame(kind: 'text' | 'binary', parts: readonly Buffer[]):
 /** The answer to a ping, with its payload. */
 export const pongFrame = (payload: Buffer): Buffer => Buffer.concat([head(opcode.pong, payload.length), payload]);
 
+/** Without payload. */
+export const pingFrame = head(opcode.ping, 0);
+
 export function closeFrame(code: number): Buffer {
   const payload = Buffer.alloc(2);
   payload.writeUInt16BE(code);
