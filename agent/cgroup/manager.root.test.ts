@@ -26,11 +26,11 @@ after(async () => {
 
 test('kubepods and the tiers exist after the first call, and a second changes the limit', async () => {
   await pods.ensureRoot(ctx, { cpuMilli: 2000, memoryBytes: 512 * MiB, pids: 1000 });
-  assert.equal((await cgroups.memory(`${root}/kubepods`))?.limitBytes, 512 * MiB);
-  assert.equal((await cgroups.pids(`${root}/kubepods`))?.limit, 1000);
+  assert.equal((await cgroups.usage(`${root}/kubepods`)).memory?.limitBytes, 512 * MiB);
+  assert.equal((await cgroups.details(`${root}/kubepods`)).pids?.limit, 1000);
   assert.deepEqual((await cgroups.children(`${root}/kubepods`)).toSorted(), ['besteffort', 'burstable']);
   await pods.ensureRoot(ctx, { cpuMilli: 2000, memoryBytes: 256 * MiB });
-  assert.equal((await cgroups.memory(`${root}/kubepods`))?.limitBytes, 256 * MiB);
+  assert.equal((await cgroups.usage(`${root}/kubepods`)).memory?.limitBytes, 256 * MiB);
 });
 
 test('each class of pod has its place and its limits', async () => {
@@ -40,16 +40,16 @@ test('each class of pod has its place and its limits', async () => {
   assert.equal(await pods.ensurePod(pod('e-1', {})), `${root}/kubepods/besteffort/pode-1`);
   assert.deepEqual((await pods.list()).toSorted(), ['b-1', 'e-1', 'g-1']);
   assert.equal(weightOfBurstable(), cgroups.version === 2 ? '17' : '102', 'the tier weighs what its pods request');
-  assert.equal((await cgroups.memory(`${root}/kubepods/podg-1`))?.limitBytes, 32 * MiB);
-  assert.equal((await cgroups.memory(`${root}/kubepods/burstable/podb-1`))?.limitBytes, 16 * MiB);
-  assert.equal((await cgroups.pids(`${root}/kubepods/besteffort/pode-1`))?.limit, 40);
+  assert.equal((await cgroups.usage(`${root}/kubepods/podg-1`)).memory?.limitBytes, 32 * MiB);
+  assert.equal((await cgroups.usage(`${root}/kubepods/burstable/podb-1`)).memory?.limitBytes, 16 * MiB);
+  assert.equal((await cgroups.details(`${root}/kubepods/besteffort/pode-1`)).pids?.limit, 40);
 });
 
 test('a group that someone removed is made again, and changed limits are written', async () => {
   await cgroups.remove(ctx, `${root}/kubepods/burstable/podb-1`);
   await pods.ensurePod(pod('b-1', { cpu: '100m' }, { memory: '16Mi' }));
   await pods.ensurePod(pod('b-1', { cpu: '100m' }, { memory: '24Mi' }));
-  assert.equal((await cgroups.memory(`${root}/kubepods/burstable/podb-1`))?.limitBytes, 24 * MiB);
+  assert.equal((await cgroups.usage(`${root}/kubepods/burstable/podb-1`)).memory?.limitBytes, 24 * MiB);
 });
 
 test('removing a pod kills what it left running, and an unknown pod is no complaint', async () => {

@@ -131,7 +131,7 @@ test('limits are changed while it runs and are told afterwards', { skip }, async
   const id = await pod.run(shell('sleep 1000'));
   const resources = { ...LinuxContainerConfig.fromPartial({ resources: { memoryLimitInBytes: 50_003_968n, cpuShares: 200n } }).resources! };
   await applyResources(pod.ctx, pod, { id, resources });
-  assert.equal((await pod.cgroups.memory(pod.containers.get(id).cgroupPath))?.limitBytes, 50_003_968);
+  assert.equal((await pod.cgroups.usage(pod.containers.get(id).cgroupPath)).memory?.limitBytes, 50_003_968);
   assert.equal(pod.containers.get(id).resources?.cpuShares, 200n);
 });
 

@@ -23,7 +23,7 @@ import type { KeyedLock } from '../state/keyed-lock.ts';
 
 export interface ExitDeps {
   readonly containers: ContainerStore;
-  readonly cgroups: Pick<Cgroups, 'oomKills' | 'kill' | 'remove'>;
+  readonly cgroups: Pick<Cgroups, 'details' | 'kill' | 'remove'>;
   readonly runtimeOf: (handler: string) => OciRuntime;
   readonly lock: KeyedLock<ContainerId>;
   readonly monitor: Pick<MonitorPaths, 'socketsDir'>;
@@ -109,7 +109,7 @@ async function exitEvent(ctx: Ctx, deps: ExitDeps, record: ContainerRecord): Pro
     await killLeftover(ctx, deps, record);
     return { type: 'exited', atNs: nowNs(), exitCode: killedCode, reason: 'ContainerStatusUnknown', message: 'the monitor of the container ended without an exit code; the container was killed' };
   }
-  const wasOutOfMemory = (await sawOutOfMemory(record.bundleDir)) || ((await deps.cgroups.oomKills(record.cgroupPath)) ?? 0) > 0;
+  const wasOutOfMemory = (await sawOutOfMemory(record.bundleDir)) || ((await deps.cgroups.details(record.cgroupPath)).oomKills ?? 0) > 0;
   const reason = wasOutOfMemory ? 'OOMKilled' : note.exitCode === 0 ? 'Completed' : 'Error';
   return { type: 'exited', atNs: note.atNs, exitCode: note.exitCode, reason, message: '' };
 }

@@ -14,9 +14,14 @@ import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
 import { turn } from './turns.ts';
 
-/** The text of a file; undefined when the group or the file is not there (ENODEV: the group went while it was open). */
+/** The text of a file; undefined when the group or the file is not there. */
 export async function readCgroupFile(path: string): Promise<string | undefined> {
   await turn();
+  return readCgroupFileNow(path);
+}
+
+/** The same for who has waited for a turn. ENODEV: the group went while the file was open. */
+export function readCgroupFileNow(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {

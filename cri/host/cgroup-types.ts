@@ -102,9 +102,28 @@ export interface Pressure {
   readonly full: PressureLine | undefined;
 }
 
+/** What is asked for every few seconds; each part undefined when the group is gone or the kernel keeps no such number. */
+export interface GroupUsage {
+  readonly cpu: CpuUsage | undefined;
+  readonly memory: MemoryUsage | undefined;
+  readonly pressure: { readonly cpu: Pressure | undefined; readonly memory: Pressure | undefined; readonly io: Pressure | undefined };
+}
+
+/** The rest of what the kernel counts for a group. */
+export interface GroupDetails {
+  readonly pids: PidsUsage | undefined;
+  readonly history: MemoryHistory | undefined;
+  /** How many processes the OOM killer took, those of groups below included on v2. */
+  readonly oomKills: number | undefined;
+  /** One entry per device that was used; groups below included. */
+  readonly io: readonly DeviceIo[] | undefined;
+  /** Empty without the hugetlb controller. */
+  readonly hugepages: readonly HugepageUsage[];
+}
+
 /**
  * The groups of this machine. Paths begin with `/` and are relative to the root of the hierarchy; `/`, empty parts and `..` are a Fault 'invalid'.
- * Readers answer undefined when the group is gone or the kernel keeps no such number; they cost one open and read per file and never sum over children.
+ * Readers cost one open and read per file and never sum over children.
  */
 export interface Cgroups {
   readonly version: 1 | 2;
@@ -134,15 +153,7 @@ export interface Cgroups {
    */
   attach(path: string, pid: number, options?: { controllers?: readonly string[] }): Promise<void>;
 
-  cpu(path: string): Promise<CpuUsage | undefined>;
-  memory(path: string): Promise<MemoryUsage | undefined>;
-  memoryHistory(path: string): Promise<MemoryHistory | undefined>;
-  pids(path: string): Promise<PidsUsage | undefined>;
-  /** One entry per device that was used; groups below included. */
-  io(path: string): Promise<DeviceIo[] | undefined>;
-  /** Empty without the hugetlb controller. */
-  hugepages(path: string): Promise<HugepageUsage[]>;
-  pressure(path: string, what: 'cpu' | 'memory' | 'io'): Promise<Pressure | undefined>;
-  /** How many processes of the group the OOM killer took, those of groups below included on v2. */
-  oomKills(path: string): Promise<number | undefined>;
+  /** A dozen files in one turn: 0.1 ms. */
+  usage(path: string): Promise<GroupUsage>;
+  details(path: string): Promise<GroupDetails>;
 }

@@ -4,13 +4,14 @@
  * Source of the rules: kernel Documentation/admin-guide/cgroup-v1.
  */
 import { join } from 'node:path';
-import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
+import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, readCgroupFileNow, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
 import { cgroupPathParts, parseBlkio, parseFlatKeyed, parseLimit, parsePressure, type CgroupMounts } from './cgroup-parse.ts';
 import { settingsV1, type CgroupSetting } from './cgroup-settings.ts';
-import type { CgroupResources, Cgroups, CpuUsage, DeviceIo, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from './cgroup-types.ts';
+import type { CgroupResources, Cgroups, CpuUsage, DeviceIo, GroupDetails, GroupUsage, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from './cgroup-types.ts';
 import type { Ctx } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
+import { turn } from './turns.ts';
 
 /** `cpuacct.stat` counts in ticks of USER_HZ, which is 100 on every architecture Node runs on. */
 const NS_PER_TICK = 10_000_000n;
@@ -112,27 +113,46 @@ export class CgroupsV1 implements Cgroups {
     for (const tree of chosen === undefined ? this.#trees : new Set(chosen)) await writeSetting(join(tree, ...cgroupPathParts(path)), { file: 'cgroup.procs', value: String(pid) });
   }
 
-  async cpu(path: string): Promise<CpuUsage | undefined> {
-    const usage = await this.#read(path, 'cpuacct', 'cpuacct.usage');
+  async usage(path: string): Promise<GroupUsage> {
+    cgroupPathParts(path);
+    await turn();
+    return {
+      cpu: this.#cpu(path), memory: this.#memory(path),
+      pressure: { cpu: this.#pressure(path, 'cpu'), memory: this.#pressure(path, 'memory'), io: this.#pressure(path, 'io') },
+    };
+  }
+
+  async details(path: string): Promise<GroupDetails> {
+    cgroupPathParts(path);
+    await turn();
+    const oom = this.#read(path, 'memory', 'memory.oom_control');
+    return {
+      pids: this.#pids(path), history: this.#history(path), oomKills: oom === undefined ? undefined : parseFlatKeyed(oom).get('oom_kill'),
+      io: this.#io(path), hugepages: this.#hugepages(path),
+    };
+  }
+
+  #cpu(path: string): CpuUsage | undefined {
+    const usage = this.#read(path, 'cpuacct', 'cpuacct.usage');
     if (usage === undefined) return undefined;
-    const ticks = parseFlatKeyed((await this.#read(path, 'cpuacct', 'cpuacct.stat')) ?? '');
-    const stat = parseFlatKeyed((await this.#read(path, 'cpu', 'cpu.stat')) ?? '');
+    const ticks = parseFlatKeyed(this.#read(path, 'cpuacct', 'cpuacct.stat') ?? '');
+    const stat = parseFlatKeyed(this.#read(path, 'cpu', 'cpu.stat') ?? '');
     return {
       usageNs: BigInt(usage.trim()), userNs: BigInt(ticks.get('user') ?? 0) * NS_PER_TICK, systemNs: BigInt(ticks.get('system') ?? 0) * NS_PER_TICK,
       periods: stat.get('nr_periods') ?? 0, throttledPeriods: stat.get('nr_throttled') ?? 0, throttledNs: BigInt(stat.get('throttled_time') ?? 0),
     };
   }
 
-  async memory(path: string): Promise<MemoryUsage | undefined> {
-    const usage = await this.#read(path, 'memory', 'memory.usage_in_bytes');
-    const statText = await this.#read(path, 'memory', 'memory.stat');
+  #memory(path: string): MemoryUsage | undefined {
+    const usage = this.#read(path, 'memory', 'memory.usage_in_bytes');
+    const statText = this.#read(path, 'memory', 'memory.stat');
     if (usage === undefined || statText === undefined) return undefined;
     const stat = parseFlatKeyed(statText);
     const number = (key: string): number => stat.get(key) ?? 0;
     const usageBytes = Number(usage);
-    const limitBytes = parseLimit((await this.#read(path, 'memory', 'memory.limit_in_bytes')) ?? '');
+    const limitBytes = parseLimit(this.#read(path, 'memory', 'memory.limit_in_bytes') ?? '');
     // memory.memsw counts memory and swap together; its files are missing when the kernel does not account swap.
-    const both = await this.#read(path, 'memory', 'memory.memsw.limit_in_bytes');
+    const both = this.#read(path, 'memory', 'memory.memsw.limit_in_bytes');
     const bothLimit = parseLimit(both ?? '');
     const swapLimit = bothLimit === undefined || limitBytes === undefined ? undefined : Math.max(0, bothLimit - limitBytes);
     return {
@@ -144,45 +164,37 @@ export class CgroupsV1 implements Cgroups {
     };
   }
 
-  async memoryHistory(path: string): Promise<MemoryHistory | undefined> {
-    const peak = await this.#read(path, 'memory', 'memory.max_usage_in_bytes');
+  #history(path: string): MemoryHistory | undefined {
+    const peak = this.#read(path, 'memory', 'memory.max_usage_in_bytes');
     if (peak === undefined) return undefined;
-    const hits = await this.#read(path, 'memory', 'memory.failcnt');
-    const kernel = await this.#read(path, 'memory', 'memory.kmem.usage_in_bytes');
+    const hits = this.#read(path, 'memory', 'memory.failcnt');
+    const kernel = this.#read(path, 'memory', 'memory.kmem.usage_in_bytes');
     return { peakBytes: Number(peak), limitHits: hits === undefined ? undefined : Number(hits), kernelBytes: kernel === undefined ? undefined : Number(kernel) };
   }
 
-  async pids(path: string): Promise<PidsUsage | undefined> {
-    const current = await this.#read(path, 'pids', 'pids.current');
-    if (current === undefined) return undefined;
-    return { current: Number(current), limit: parseLimit((await this.#read(path, 'pids', 'pids.max')) ?? '') };
+  #pids(path: string): PidsUsage | undefined {
+    const current = this.#read(path, 'pids', 'pids.current');
+    return current === undefined ? undefined : { current: Number(current), limit: parseLimit(this.#read(path, 'pids', 'pids.max') ?? '') };
   }
 
-  async io(path: string): Promise<DeviceIo[] | undefined> {
-    const bytes = await this.#read(path, 'blkio', 'blkio.throttle.io_service_bytes_recursive');
-    const operations = await this.#read(path, 'blkio', 'blkio.throttle.io_serviced_recursive');
+  #io(path: string): DeviceIo[] | undefined {
+    const bytes = this.#read(path, 'blkio', 'blkio.throttle.io_service_bytes_recursive');
+    const operations = this.#read(path, 'blkio', 'blkio.throttle.io_serviced_recursive');
     return bytes === undefined || operations === undefined ? undefined : parseBlkio(bytes, operations);
   }
 
-  async hugepages(path: string): Promise<HugepageUsage[]> {
+  #hugepages(path: string): HugepageUsage[] {
     if (!this.controllers.has('hugetlb')) return [];
-    const sizes = await Promise.all(hugepageSizes().map(async (pageSize) => {
-      const usage = await this.#read(path, 'hugetlb', `hugetlb.${pageSize}.usage_in_bytes`);
-      const peak = await this.#read(path, 'hugetlb', `hugetlb.${pageSize}.max_usage_in_bytes`);
+    return hugepageSizes().flatMap((pageSize) => {
+      const usage = this.#read(path, 'hugetlb', `hugetlb.${pageSize}.usage_in_bytes`);
+      const peak = this.#read(path, 'hugetlb', `hugetlb.${pageSize}.max_usage_in_bytes`);
       return usage === undefined ? [] : [{ pageSize, usageBytes: Number(usage), peakBytes: peak === undefined ? undefined : Number(peak) }];
-    }));
-    return sizes.flat();
+    });
   }
 
-  async pressure(path: string, what: 'cpu' | 'memory' | 'io'): Promise<Pressure | undefined> {
-    if (this.#unified === undefined) return undefined;
-    const text = await readCgroupFile(join(this.#unified, ...cgroupPathParts(path), `${what}.pressure`));
+  #pressure(path: string, what: 'cpu' | 'memory' | 'io'): Pressure | undefined {
+    const text = this.hasPressure ? readCgroupFileNow(`${this.#unified}${path}/${what}.pressure`) : undefined;
     return text === undefined ? undefined : parsePressure(text);
-  }
-
-  async oomKills(path: string): Promise<number | undefined> {
-    const text = await this.#read(path, 'memory', 'memory.oom_control');
-    return text === undefined ? undefined : parseFlatKeyed(text).get('oom_kill');
   }
 
   #everywhere(path: string): string[] {
@@ -190,10 +202,10 @@ export class CgroupsV1 implements Cgroups {
     return [...this.#trees, ...(this.#unified === undefined ? [] : [this.#unified])].map((tree) => join(tree, ...parts));
   }
 
-  async #read(path: string, controller: string, file: string): Promise<string | undefined> {
-    const parts = cgroupPathParts(path);
+  /** For a checked path, by who has waited for a turn. */
+  #read(path: string, controller: string, file: string): string | undefined {
     const tree = this.#mounts.get(controller);
-    return tree === undefined ? undefined : readCgroupFile(join(tree, ...parts, file));
+    return tree === undefined ? undefined : readCgroupFileNow(`${tree}${path}/${file}`);
   }
 }
 

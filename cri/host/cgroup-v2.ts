@@ -1,12 +1,13 @@
 /** Groups of cgroup v2, where one tree has all controllers. Source of the rules: kernel Documentation/admin-guide/cgroup-v2.rst. */
 import { join } from 'node:path';
-import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
+import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, readCgroupFileNow, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
 import { cgroupPathParts, parseFlatKeyed, parseIoStat, parseLimit, parsePressure } from './cgroup-parse.ts';
 import { settingsV2 } from './cgroup-settings.ts';
-import type { CgroupResources, Cgroups, CpuUsage, DeviceIo, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure, SwapUsage } from './cgroup-types.ts';
+import type { CgroupResources, Cgroups, CpuUsage, GroupDetails, GroupUsage, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from './cgroup-types.ts';
 import type { Ctx } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
+import { turn } from './turns.ts';
 
 /** What we hand down the tree: the kubelet's needs (cpu, cpuset, memory, pids, hugetlb) and io for the numbers. */
 const USED_CONTROLLERS = ['cpu', 'cpuset', 'io', 'memory', 'pids', 'hugetlb'];
@@ -106,82 +107,79 @@ export class CgroupsV2 implements Cgroups {
     await writeSetting(this.#directory(path), { file: 'cgroup.procs', value: String(pid) });
   }
 
-  async cpu(path: string): Promise<CpuUsage | undefined> {
-    const text = await this.#read(path, 'cpu.stat');
-    if (text === undefined) return undefined;
-    const stat = parseFlatKeyed(text);
-    const ns = (key: string): bigint => BigInt(stat.get(key) ?? 0) * 1000n;
-    return {
-      usageNs: ns('usage_usec'), userNs: ns('user_usec'), systemNs: ns('system_usec'),
-      periods: stat.get('nr_periods') ?? 0, throttledPeriods: stat.get('nr_throttled') ?? 0, throttledNs: ns('throttled_usec'),
+  async usage(path: string): Promise<GroupUsage> {
+    const directory = this.#directory(path);
+    await turn();
+    const pressure = (what: string): Pressure | undefined => {
+      const text = this.hasPressure ? readCgroupFileNow(`${directory}/${what}.pressure`) : undefined;
+      return text === undefined ? undefined : parsePressure(text);
     };
+    return { cpu: cpuOf(directory), memory: memoryOf(directory), pressure: { cpu: pressure('cpu'), memory: pressure('memory'), io: pressure('io') } };
   }
 
-  async memory(path: string): Promise<MemoryUsage | undefined> {
-    const current = await this.#read(path, 'memory.current');
-    const statText = await this.#read(path, 'memory.stat');
-    if (current === undefined || statText === undefined) return undefined;
-    const stat = parseFlatKeyed(statText);
-    const number = (key: string): number => stat.get(key) ?? 0;
-    const usageBytes = Number(current);
+  async details(path: string): Promise<GroupDetails> {
+    const directory = this.#directory(path);
+    await turn();
+    const io = readCgroupFileNow(`${directory}/io.stat`);
+    const events = readCgroupFileNow(`${directory}/memory.events`);
     return {
-      usageBytes, workingSetBytes: Math.max(0, usageBytes - number('inactive_file')),
-      rssBytes: number('anon'), cacheBytes: number('file'), mappedFileBytes: number('file_mapped'),
-      activeFileBytes: number('active_file'), inactiveFileBytes: number('inactive_file'),
-      pageFaults: number('pgfault'), majorPageFaults: number('pgmajfault'), ownPageFaults: number('pgfault'), ownMajorPageFaults: number('pgmajfault'),
-      limitBytes: parseLimit((await this.#read(path, 'memory.max')) ?? ''), swap: await this.#swap(path),
+      pids: pidsOf(directory),
+      history: historyOf(directory),
+      oomKills: events === undefined ? undefined : parseFlatKeyed(events).get('oom_kill'),
+      io: io === undefined ? undefined : parseIoStat(io),
+      hugepages: this.controllers.has('hugetlb') ? hugepagesOf(directory) : [],
     };
-  }
-
-  /** `memory.peak` exists since Linux 5.19, `kernel` in memory.stat since 5.18. */
-  async memoryHistory(path: string): Promise<MemoryHistory | undefined> {
-    const statText = await this.#read(path, 'memory.stat');
-    if (statText === undefined) return undefined;
-    const peak = await this.#read(path, 'memory.peak');
-    const events = parseFlatKeyed((await this.#read(path, 'memory.events')) ?? '');
-    return { peakBytes: peak === undefined ? undefined : Number(peak), limitHits: events.get('max'), kernelBytes: parseFlatKeyed(statText).get('kernel') };
-  }
-
-  async #swap(path: string): Promise<SwapUsage | undefined> {
-    const current = await this.#read(path, 'memory.swap.current');
-    if (current === undefined) return undefined;
-    return { usageBytes: Number(current), limitBytes: parseLimit((await this.#read(path, 'memory.swap.max')) ?? '') };
-  }
-
-  async pids(path: string): Promise<PidsUsage | undefined> {
-    const current = await this.#read(path, 'pids.current');
-    if (current === undefined) return undefined;
-    return { current: Number(current), limit: parseLimit((await this.#read(path, 'pids.max')) ?? '') };
-  }
-
-  async io(path: string): Promise<DeviceIo[] | undefined> {
-    const text = await this.#read(path, 'io.stat');
-    return text === undefined ? undefined : parseIoStat(text);
-  }
-
-  async hugepages(path: string): Promise<HugepageUsage[]> {
-    const sizes = await Promise.all(hugepageSizes().map(async (pageSize) => {
-      const usage = await this.#read(path, `hugetlb.${pageSize}.current`);
-      return usage === undefined ? [] : [{ pageSize, usageBytes: Number(usage), peakBytes: undefined }];
-    }));
-    return sizes.flat();
-  }
-
-  async pressure(path: string, what: 'cpu' | 'memory' | 'io'): Promise<Pressure | undefined> {
-    const text = await this.#read(path, `${what}.pressure`);
-    return text === undefined ? undefined : parsePressure(text);
-  }
-
-  async oomKills(path: string): Promise<number | undefined> {
-    const text = await this.#read(path, 'memory.events');
-    return text === undefined ? undefined : parseFlatKeyed(text).get('oom_kill');
   }
 
   #directory(path: string): string {
     return join(this.#root, ...cgroupPathParts(path));
   }
-
-  #read(path: string, file: string): Promise<string | undefined> {
-    return readCgroupFile(join(this.#directory(path), file));
-  }
 }
+
+function cpuOf(directory: string): CpuUsage | undefined {
+  const text = readCgroupFileNow(`${directory}/cpu.stat`);
+  if (text === undefined) return undefined;
+  const stat = parseFlatKeyed(text);
+  const ns = (key: string): bigint => BigInt(stat.get(key) ?? 0) * 1000n;
+  return {
+    usageNs: ns('usage_usec'), userNs: ns('user_usec'), systemNs: ns('system_usec'),
+    periods: stat.get('nr_periods') ?? 0, throttledPeriods: stat.get('nr_throttled') ?? 0, throttledNs: ns('throttled_usec'),
+  };
+}
+
+function memoryOf(directory: string): MemoryUsage | undefined {
+  const current = readCgroupFileNow(`${directory}/memory.current`);
+  const statText = readCgroupFileNow(`${directory}/memory.stat`);
+  if (current === undefined || statText === undefined) return undefined;
+  const stat = parseFlatKeyed(statText);
+  const number = (key: string): number => stat.get(key) ?? 0;
+  const usageBytes = Number(current);
+  const swap = readCgroupFileNow(`${directory}/memory.swap.current`);
+  return {
+    usageBytes, workingSetBytes: Math.max(0, usageBytes - number('inactive_file')),
+    rssBytes: number('anon'), cacheBytes: number('file'), mappedFileBytes: number('file_mapped'),
+    activeFileBytes: number('active_file'), inactiveFileBytes: number('inactive_file'),
+    pageFaults: number('pgfault'), majorPageFaults: number('pgmajfault'), ownPageFaults: number('pgfault'), ownMajorPageFaults: number('pgmajfault'),
+    limitBytes: parseLimit(readCgroupFileNow(`${directory}/memory.max`) ?? ''),
+    swap: swap === undefined ? undefined : { usageBytes: Number(swap), limitBytes: parseLimit(readCgroupFileNow(`${directory}/memory.swap.max`) ?? '') },
+  };
+}
+
+/** `memory.peak` exists since Linux 5.19, `kernel` in memory.stat since 5.18. */
+function historyOf(directory: string): MemoryHistory | undefined {
+  const statText = readCgroupFileNow(`${directory}/memory.stat`);
+  if (statText === undefined) return undefined;
+  const peak = readCgroupFileNow(`${directory}/memory.peak`);
+  const events = parseFlatKeyed(readCgroupFileNow(`${directory}/memory.events`) ?? '');
+  return { peakBytes: peak === undefined ? undefined : Number(peak), limitHits: events.get('max'), kernelBytes: parseFlatKeyed(statText).get('kernel') };
+}
+
+function pidsOf(directory: string): PidsUsage | undefined {
+  const current = readCgroupFileNow(`${directory}/pids.current`);
+  return current === undefined ? undefined : { current: Number(current), limit: parseLimit(readCgroupFileNow(`${directory}/pids.max`) ?? '') };
+}
+
+const hugepagesOf = (directory: string): HugepageUsage[] => hugepageSizes().flatMap((pageSize) => {
+  const usage = readCgroupFileNow(`${directory}/hugetlb.${pageSize}.current`);
+  return usage === undefined ? [] : [{ pageSize, usageBytes: Number(usage), peakBytes: undefined }];
+});

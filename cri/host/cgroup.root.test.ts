@@ -59,24 +59,24 @@ test('limits reach the kernel, are changed later, and -1 takes them away', async
   await cgroups.create(path, { cpuShares: 512, cpuQuotaUs: 20_000, cpuPeriodUs: 100_000, memoryLimitBytes: 64 << 20, pidsLimit: 30 });
   assert.equal(file('cpu.shares', 'cpu.weight', path), cgroups.version === 2 ? '59' : '512');
   assert.equal(cgroups.version === 2 ? file('', 'cpu.max', path) : `${file('cpu.cfs_quota_us', '', path)} ${file('cpu.cfs_period_us', '', path)}`, '20000 100000');
-  assert.equal((await cgroups.memory(path))?.limitBytes, 64 << 20);
-  assert.equal((await cgroups.pids(path))?.limit, 30);
+  assert.equal((await cgroups.usage(path)).memory?.limitBytes, 64 << 20);
+  assert.equal((await cgroups.details(path)).pids?.limit, 30);
   await cgroups.apply(path, { cpuQuotaUs: 5000, cpuPeriodUs: 10_000, memoryLimitBytes: 32 << 20 });
   assert.equal(cgroups.version === 2 ? file('', 'cpu.max', path) : `${file('cpu.cfs_quota_us', '', path)} ${file('cpu.cfs_period_us', '', path)}`, '5000 10000');
-  assert.equal((await cgroups.memory(path))?.limitBytes, 32 << 20);
-  assert.equal((await cgroups.pids(path))?.limit, 30, 'what is not named stays');
+  assert.equal((await cgroups.usage(path)).memory?.limitBytes, 32 << 20);
+  assert.equal((await cgroups.details(path)).pids?.limit, 30, 'what is not named stays');
   await cgroups.apply(path, { cpuQuotaUs: -1, memoryLimitBytes: -1, pidsLimit: -1 });
   assert.equal(file('cpu.cfs_quota_us', 'cpu.max', path).split(' ')[0], cgroups.version === 2 ? 'max' : '-1');
-  assert.equal((await cgroups.memory(path))?.limitBytes, undefined);
-  assert.equal((await cgroups.pids(path))?.limit, undefined);
+  assert.equal((await cgroups.usage(path)).memory?.limitBytes, undefined);
+  assert.equal((await cgroups.details(path)).pids?.limit, undefined);
 });
 
 test('memory and swap limits are taken in either order when lowered and raised', { skip: existsSync('/proc/swaps') ? false : 'no swap accounting' }, async () => {
   const path = `${root}/swap`;
   for (const [memory, both] of [[64, 96], [16, 20], [128, 128]] as const) {
     await cgroups.create(path, { memoryLimitBytes: memory << 20, memorySwapLimitBytes: both << 20 });
-    assert.equal((await cgroups.memory(path))?.limitBytes, memory << 20);
-    assert.equal((await cgroups.memory(path))?.swap?.limitBytes, (both - memory) << 20);
+    assert.equal((await cgroups.usage(path)).memory?.limitBytes, memory << 20);
+    assert.equal((await cgroups.usage(path)).memory?.swap?.limitBytes, (both - memory) << 20);
   }
 });
 
@@ -152,31 +152,32 @@ test('the numbers of a group follow what its processes do, and a group that is g
   go(child);
   assert.ok(child.stdout !== null);
   await once(child.stdout, 'data');
-  const memory = await cgroups.memory(path);
-  const cpu = await cgroups.cpu(path);
+  const { memory, cpu } = await cgroups.usage(path);
+  const { pids, history, io } = await cgroups.details(path);
   assert.ok(memory !== undefined && cpu !== undefined);
   assert.ok(memory.rssBytes > 11_000_000, `rss ${memory.rssBytes}`);
   assert.ok(memory.usageBytes >= memory.workingSetBytes && memory.workingSetBytes > 11_000_000);
   assert.ok(memory.pageFaults > 1000);
   assert.ok(cpu.usageNs > 1_000_000n && cpu.periods > 0);
-  assert.ok(((await cgroups.pids(path))?.current ?? 0) >= 1);
+  assert.ok((pids?.current ?? 0) >= 1);
   assert.ok((await cgroups.members(path)).includes(child.pid ?? 0));
-  assert.ok(((await cgroups.memoryHistory(path))?.peakBytes ?? 0) > 11_000_000);
-  assert.ok((await cgroups.io(path)) !== undefined || !cgroups.controllers.has('io'));
+  assert.ok((history?.peakBytes ?? 0) > 11_000_000);
+  assert.ok(io !== undefined || !cgroups.controllers.has('io'));
   await cgroups.kill(ctx, path);
   await cgroups.remove(ctx, path);
-  for (const read of ['cpu', 'memory', 'memoryHistory', 'pids', 'io', 'oomKills'] as const) assert.equal(await cgroups[read](path), undefined, read);
-  assert.equal(await cgroups.pressure(path, 'cpu'), undefined);
+  const nothing = { cpu: undefined, memory: undefined, pressure: { cpu: undefined, memory: undefined, io: undefined } };
+  assert.deepEqual(await cgroups.usage(path), nothing);
+  assert.deepEqual(await cgroups.details(path), { pids: undefined, history: undefined, oomKills: undefined, io: undefined, hugepages: [] });
 });
 
 test('a process over its memory limit is killed by the kernel, and the kill is counted', async () => {
   const path = `${root}/oom`;
   await cgroups.create(path, { memoryLimitBytes: 8 << 20, memorySwapLimitBytes: 8 << 20 });
-  assert.equal(await cgroups.oomKills(path), 0);
+  assert.equal((await cgroups.details(path)).oomKills, 0);
   const child = startIn('exec dd if=/dev/zero of=/dev/null bs=50M count=1 2>&-');
   await cgroups.attach(path, child.pid);
   const exit = once(child, 'exit');
   go(child);
   assert.equal((await exit)[1], 'SIGKILL');
-  assert.ok(((await cgroups.oomKills(path)) ?? 0) >= 1);
+  assert.ok((((await cgroups.details(path)).oomKills) ?? 0) >= 1);
 });

@@ -1,21 +1,14 @@
 /** Numbers of a container → metrics. Pure. */
 import type { LinuxContainerResources, Metric } from '#cri-api';
-import type { CpuUsage, DeviceIo, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from '#host/cgroup-types.ts';
+import type { CpuUsage, DeviceIo, GroupDetails, GroupUsage, Pressure } from '#host/cgroup-types.ts';
 import type { InterfaceCounters } from './messages.ts';
 import { type Emit, metricCollector, type MetricOwner } from './metric-families.ts';
 import type { OpenDescriptors } from './process-numbers.ts';
 
-export interface ContainerNumbers {
+export interface ContainerNumbers extends GroupUsage, Omit<GroupDetails, 'io'> {
+  readonly io: readonly NamedDeviceIo[];
   readonly startedAtNs: bigint;
   readonly nowNs: bigint;
-  readonly cpu: CpuUsage | undefined;
-  readonly memory: MemoryUsage | undefined;
-  readonly history: MemoryHistory | undefined;
-  readonly oomKills: number | undefined;
-  readonly io: readonly NamedDeviceIo[];
-  readonly hugepages: readonly HugepageUsage[];
-  readonly pressure: { readonly cpu: Pressure | undefined; readonly memory: Pressure | undefined; readonly io: Pressure | undefined };
-  readonly pids: PidsUsage | undefined;
   readonly processes: number;
   readonly open: OpenDescriptors;
   readonly openFilesLimit: number | undefined;

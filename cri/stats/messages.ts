@@ -1,12 +1,33 @@
 /** Numbers of a control group as CRI messages. Pure. */
 import { type CpuUsage, type IoUsage, MemoryUsage, type PsiStats, type SwapUsage, type UInt64Value } from '#cri-api';
-import type { CpuUsage as CpuNumbers, MemoryUsage as MemoryNumbers, Pressure, PressureLine } from '#host/cgroup-types.ts';
+import type { GroupUsage, Pressure, PressureLine } from '#host/cgroup-types.ts';
 
-export interface GroupNumbers {
-  readonly cpu: CpuNumbers | undefined;
+export interface GroupNumbers extends GroupUsage {
+  /** Billionths of a core; undefined at the first reading. */
   readonly nanoCores: bigint | undefined;
-  readonly memory: MemoryNumbers | undefined;
-  readonly pressure: { readonly cpu: Pressure | undefined; readonly memory: Pressure | undefined; readonly io: Pressure | undefined };
+}
+
+/** What several groups use together: without limits and pressure, which do not add up. */
+export function sumOf(usages: readonly GroupUsage[]): GroupUsage {
+  const cpus = usages.flatMap(({ cpu }) => cpu ?? []);
+  const memories = usages.flatMap(({ memory }) => memory ?? []);
+  const bigSum = <K extends string>(from: readonly Readonly<Record<K, bigint>>[], key: K): bigint => from.reduce((total, each) => total + each[key], 0n);
+  const sum = <K extends string>(from: readonly Readonly<Record<K, number>>[], key: K): number => from.reduce((total, each) => total + each[key], 0);
+  return {
+    cpu: {
+      usageNs: bigSum(cpus, 'usageNs'), userNs: bigSum(cpus, 'userNs'), systemNs: bigSum(cpus, 'systemNs'),
+      periods: sum(cpus, 'periods'), throttledPeriods: sum(cpus, 'throttledPeriods'), throttledNs: bigSum(cpus, 'throttledNs'),
+    },
+    memory: {
+      usageBytes: sum(memories, 'usageBytes'), workingSetBytes: sum(memories, 'workingSetBytes'), rssBytes: sum(memories, 'rssBytes'),
+      cacheBytes: sum(memories, 'cacheBytes'), mappedFileBytes: sum(memories, 'mappedFileBytes'),
+      activeFileBytes: sum(memories, 'activeFileBytes'), inactiveFileBytes: sum(memories, 'inactiveFileBytes'),
+      pageFaults: sum(memories, 'pageFaults'), majorPageFaults: sum(memories, 'majorPageFaults'),
+      ownPageFaults: sum(memories, 'ownPageFaults'), ownMajorPageFaults: sum(memories, 'ownMajorPageFaults'),
+      limitBytes: undefined, swap: undefined,
+    },
+    pressure: { cpu: undefined, memory: undefined, io: undefined },
+  };
 }
 
 /** A number that is known, as the CRI wraps it. */

@@ -18,7 +18,7 @@ import type { StatsDeps } from './stats.ts';
 export type MetricsDeps = Pick<StatsDeps, 'containers' | 'sandboxes' | 'disk' | 'containersDir'> & {
   /** What the file system of `containersDir` is mounted from. */
   readonly containersDevice: string;
-  readonly cgroups: Pick<Cgroups, 'cpu' | 'memory' | 'memoryHistory' | 'oomKills' | 'io' | 'hugepages' | 'pressure' | 'pids' | 'members'>;
+  readonly cgroups: Pick<Cgroups, 'usage' | 'details' | 'members'>;
 };
 
 /** The file system that containers write to. */
@@ -50,27 +50,19 @@ async function metricsOf(ctx: Ctx, deps: MetricsDeps, { record, pod, disk }: { r
   const { cgroups } = deps;
   const path = record.cgroupPath;
   const members = await cgroups.members(path);
-  const [written, cpu, memory, history, oomKills, io, hugepages, cpuPressure, memoryPressure, ioPressure, pids, open, filesLimit] = await Promise.all([
+  const [written, usage, details, open, filesLimit] = await Promise.all([
     deps.disk.of(ctx, record.bundleDir),
-    cgroups.cpu(path),
-    cgroups.memory(path),
-    cgroups.memoryHistory(path),
-    cgroups.oomKills(path),
-    cgroups.io(path),
-    cgroups.hugepages(path),
-    cgroups.pressure(path, 'cpu'),
-    cgroups.pressure(path, 'memory'),
-    cgroups.pressure(path, 'io'),
-    cgroups.pids(path),
+    cgroups.usage(path),
+    cgroups.details(path),
     openDescriptors(members),
     record.process === undefined ? undefined : openFilesLimit(record.process.pid),
   ]);
   const owner = { ...pod, container: record.config.metadata?.name ?? '', id: record.id, image: record.image.ref };
   const metrics = containerMetrics(owner, {
+    ...usage, ...details,
     startedAtNs: record.state.name === 'running' ? record.state.startedAtNs : 0n,
-    nowNs: nowNs(), cpu, memory, history, oomKills, hugepages, pids, open,
-    io: (io ?? []).map((each) => ({ ...each, name: deviceName(each.device) })),
-    pressure: { cpu: cpuPressure, memory: memoryPressure, io: ioPressure },
+    nowNs: nowNs(), open,
+    io: (details.io ?? []).map((each) => ({ ...each, name: deviceName(each.device) })),
     processes: members.length,
     openFilesLimit: filesLimit,
     resources: record.resources,

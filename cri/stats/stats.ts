@@ -11,13 +11,13 @@ import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';
 import type { CpuRates } from './cpu-rates.ts';
 import type { DiskUsage } from './disk-usage.ts';
-import { cpuMessage, type GroupNumbers, ioMessage, known, memoryMessage, swapMessage } from './messages.ts';
+import { cpuMessage, type GroupNumbers, ioMessage, known, memoryMessage, sumOf, swapMessage } from './messages.ts';
 import { interfacesOf } from './network.ts';
 
 export interface StatsDeps {
   readonly containers: Pick<ContainerStore, 'get' | 'list'>;
   readonly sandboxes: Pick<SandboxStore, 'get' | 'list'>;
-  readonly cgroups: Pick<Cgroups, 'cpu' | 'memory' | 'pids' | 'pressure'>;
+  readonly cgroups: Pick<Cgroups, 'usage' | 'members'>;
   readonly rates: CpuRates;
   readonly disk: DiskUsage;
   /** Where the writable layers lie. */
@@ -61,16 +61,8 @@ async function statsOf(ctx: Ctx, deps: StatsDeps, record: ContainerRecord): Prom
 }
 
 async function readGroup(deps: StatsDeps, path: string): Promise<GroupNumbers> {
-  const { cgroups } = deps;
-  const [cpu, memory, cpuPressure, memoryPressure, ioPressure] = await Promise.all([
-    cgroups.cpu(path),
-    cgroups.memory(path),
-    cgroups.pressure(path, 'cpu'),
-    cgroups.pressure(path, 'memory'),
-    cgroups.pressure(path, 'io'),
-  ]);
-  const nanoCores = cpu === undefined ? undefined : deps.rates.nanoCores(path, { usageNs: cpu.usageNs, atNs: nowNs() });
-  return { cpu, nanoCores, memory, pressure: { cpu: cpuPressure, memory: memoryPressure, io: ioPressure } };
+  const usage = await deps.cgroups.usage(path);
+  return { ...usage, nanoCores: usage.cpu && deps.rates.nanoCores(path, { usageNs: usage.cpu.usageNs, atNs: nowNs() }) };
 }
 
 /** Fault not-found for an unknown sandbox. */
@@ -95,22 +87,29 @@ async function podStatsOf(ctx: Ctx, deps: StatsDeps, record: SandboxRecord): Pro
 
 async function linuxPodStats(ctx: Ctx, deps: StatsDeps, record: SandboxRecord): Promise<LinuxPodSandboxStats> {
   const running = deps.containers.list().filter(({ sandboxId, state }) => sandboxId === record.id && state.name === 'running');
-  const group = deps.podCgroup(record);
-  const [containers, numbers, pids, network] = await Promise.all([
+  const [containers, numbers, processes, network] = await Promise.all([
     Promise.all(running.map((container) => statsOf(ctx, deps, container))),
-    group === '' ? undefined : readGroup(deps, group),
-    Promise.all(running.map(({ cgroupPath }) => deps.cgroups.pids(cgroupPath))),
+    readPod(deps, record, running),
+    Promise.all(running.map(({ cgroupPath }) => deps.cgroups.members(cgroupPath))),
     networkOf(record),
   ]);
   const timestamp = nowNs();
   return {
-    cpu: numbers && cpuMessage(numbers, timestamp),
-    memory: numbers && memoryMessage(numbers, timestamp),
-    io: numbers && ioMessage(numbers, timestamp),
-    process: { timestamp, processCount: known(pids.reduce((sum, usage) => sum + (usage?.current ?? 0), 0)) },
+    cpu: cpuMessage(numbers, timestamp),
+    memory: memoryMessage(numbers, timestamp),
+    io: ioMessage(numbers, timestamp),
+    process: { timestamp, processCount: known(processes.flat().length + (record.init === undefined ? 0 : 1)) },
     network,
     containers,
   };
+}
+
+/** The pod's own group; without one, which only people at a prompt make, the sum of its containers. */
+async function readPod(deps: StatsDeps, sandbox: SandboxRecord, running: readonly ContainerRecord[]): Promise<GroupNumbers> {
+  const group = deps.podCgroup(sandbox);
+  if (group !== '') return readGroup(deps, group);
+  const sum = sumOf(await Promise.all(running.map(({ cgroupPath }) => deps.cgroups.usage(cgroupPath))));
+  return { ...sum, nanoCores: sum.cpu && deps.rates.nanoCores(sandbox.id, { usageNs: sum.cpu.usageNs, atNs: nowNs() }) };
 }
 
 /** Undefined with the host's network. The first interface is the one that CNI made for the pod: lo is not counted. */
