@@ -20,6 +20,7 @@ export const criKeys = {
   defaultRuntime: live(optional(text, 'crun', 'the handler of pods without a RuntimeClass (default: the first that works)')),
   conmon: key(text, 'conmon', 'a name on PATH or a path'),
   podInit: key(text, 'catatonit', 'the init of pods that share their process namespace; pauses with -P, as catatonit does'),
+  cdiSpecDirs: key(listOf(absolutePath), ['/etc/cdi', '/var/run/cdi'], 'files that describe the devices of the Container Device Interface; the last directory wins'),
   cni: section('', {
     confDir: live(key(absolutePath, '/etc/cni/net.d', 'the first valid file in it is the network of pods')),
     binDirs: live(key(listOf(absolutePath), ['/opt/cni/bin', '/usr/lib/cni'], 'where plugins are searched, in this order')),

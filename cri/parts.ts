@@ -12,6 +12,7 @@ import { deviceOf } from '#host/mountinfo.ts';
 import { Fault } from '#host/fault.ts';
 import { warmThreadPool } from '#host/namespaces.ts';
 import { type CriConfig, criKeys } from './config.ts';
+import { injectCdiDevices as injectCdi } from './container/cdi.ts';
 import type { CreateDeps } from './container/create.ts';
 import { type Exits, watchExits } from './container/exit.ts';
 import type { RepoDigestOf } from './container/list.ts';
@@ -121,11 +122,12 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const asked = new Set<ContainerId>();
   const host = await specHost({ cgroups, appArmorProfile: undefined });
   const kill = (own: Ctx, id: string): Promise<void> => stopContainer(own, { containers, exits, cgroups, asked }, { id, graceSeconds: 0 });
+  const injectCdiDevices: CreateDeps['injectCdiDevices'] = (spec, names) => injectCdi(config.cdiSpecDirs, spec, names);
   const nriPlugins = config.nri.enabled
     ? new NriRuntime({
         sandboxes, containers, host, validator: config.nri.defaultValidator,
         readSpec: (record) => readConfigFile(record.bundleDir),
-        injectCdiDevices: (_spec, names) => Promise.reject(new Fault('unimplemented', `CDI devices ${names.join(', ')}: not supported`)),
+        injectCdiDevices,
         updateContainer: async (own, id, resources) => void (await applyResources(own, { containers, cgroups, host, lock: containerLock }, { id, resources })),
         evictContainer: kill,
       })
@@ -167,7 +169,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     whyNoUserNamespaces: (runtime) => (runtime.features.idmappedMounts ? hostRefusal : `${runtime.version} cannot map the ids of mounts`),
     removeContainer: removeContainerDeps,
     createContainer: {
-      paths, containers, sandboxes, runtimeOf, nri, host, flights: flights.containers, lock: containerLock,
+      paths, containers, sandboxes, runtimeOf, nri, host, injectCdiDevices, flights: flights.containers, lock: containerLock,
       monitor: { conmon, socketsDir: paths.conmonSocketsDir },
       findImage: (ref) => images.find(ref),
       prepareRootfs: (own, { image, ...request }) => prepareRootfs(own, images, { ...request, layers: image.layers }),

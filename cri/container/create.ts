@@ -17,6 +17,7 @@ import { writeConfigFile } from '../oci/config-file.ts';
 import { type MonitorOrder, type MonitorPaths, startMonitor } from '../oci/conmon.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { OciSpec } from '../oci/spec-types.ts';
+import { askedCdiDevices } from '../spec/cdi.ts';
 import { containerSpec, type SandboxFacts, type SpecHost } from '../spec/container-spec.ts';
 import type { ImageDefaults } from '../spec/process.ts';
 import { stopSignalOf } from '../spec/signals.ts';
@@ -60,6 +61,8 @@ export interface CreateDeps<Image extends ContainerImage = ContainerImage> {
   readonly prepareRootfs: (ctx: Ctx, request: { id: string; dir: string; image: Image; readonly?: true; userNamespace: UserNamespace | undefined }) => Promise<{ rootfs: string }>;
   /** The runtime of a handler name as a sandbox record has it ('' is the default). */
   readonly runtimeOf: (handler: string) => OciRuntime;
+  /** Adds what CDI devices need (`vendor.com/class=name`). Fault 'invalid' for one that is not known. */
+  readonly injectCdiDevices: (spec: OciSpec, names: readonly string[]) => Promise<OciSpec>;
   /** Where the container's group is; `parent` is the sandbox's cgroup_parent, maybe empty. */
   readonly cgroupPlace: (parent: string, id: string) => CgroupPlace;
   /** Moves a monitor out of the daemon's own control group; undefined where nobody would kill it there. */
@@ -234,7 +237,7 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
     targetPid: targetPid(deps, record, context?.namespaceOptions?.targetId ?? ''),
     host: deps.host,
   });
-  return { spec, user: { uid: user.uid, gid: user.gid, supplementalGroups: user.additionalGids } };
+  return { spec: await deps.injectCdiDevices(spec, askedCdiDevices(config)), user: { uid: user.uid, gid: user.gid, supplementalGroups: user.additionalGids } };
 }
 
 const userNamespaceOf = ({ mappings, namespaces: { user } }: SandboxFacts): UserNamespace | undefined => (mappings === undefined || user === undefined ? undefined : { path: user, mappings });

@@ -33,6 +33,7 @@ import { KeyedLock } from '../state/keyed-lock.ts';
 import { type CriPaths, criPaths } from '../state/paths.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import { sandboxStore } from '../state/sandbox-store.ts';
+import { injectCdiDevices } from './cdi.ts';
 import { createContainer, type ContainerImage, type CreateDeps } from './create.ts';
 import { execSync, type ExecSyncResult } from './exec-sync.ts';
 import { type Exits, watchExits } from './exit.ts';
@@ -120,6 +121,7 @@ export async function testPod(options: PodOptions = {}): Promise<TestPod> {
     findImage: (ref) => (ref === 'busybox' ? image : undefined),
     prepareRootfs: (own, { image: { layers }, ...request }) =>
       prepareRootfs(own, { layers: { exists: () => true, directory: () => base } }, { ...request, layers: layers as readonly ChainId[] }),
+    injectCdiDevices: (spec, names) => injectCdiDevices([join(dir, 'cdi')], spec, names),
     cgroupPlace: (parent, id) => cgroupPlace({ driver: 'cgroupfs', parent, id }),
     watchExit: (record) => exits.watch(record),
     teardown: (own, id) => teardownContainer(own, teardownDeps, id),
