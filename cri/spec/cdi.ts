@@ -62,16 +62,17 @@ export interface FoundNode {
 /** `nodes` are the edits' device nodes, looked up on the host. */
 export function editSpec(spec: OciSpec, edits: Omit<CdiEdits, 'deviceNodes'>, nodes: readonly FoundNode[]): OciSpec {
   const { process, linux } = spec;
-  const gids = [...new Set([...(process.user.additionalGids ?? []), ...edits.additionalGids])];
+  const { env, user } = process;
+  const gids = [...new Set([...(user.additionalGids ?? []), ...edits.additionalGids])];
   const netDevices = Object.fromEntries(edits.netDevices.map(({ hostInterfaceName, name }) => [hostInterfaceName, name === '' ? {} : { name }]));
   return {
     ...spec,
-    process: { ...process, env: withEnv(process.env, edits.env), user: { ...process.user, ...(gids.length === 0 ? {} : { additionalGids: gids }) } },
+    process: { ...process, env: withEnv(env, edits.env), user: { ...user, ...(gids.length === 0 ? {} : { additionalGids: gids }) } },
     mounts: withMounts(spec.mounts, edits.mounts),
     ...(edits.hooks.length === 0 ? {} : { hooks: withHooks(spec.hooks ?? {}, edits.hooks) }),
     linux: {
       ...linux,
-      ...(nodes.length === 0 ? {} : { devices: withDevices(linux.devices ?? [], nodes, process.user) }),
+      ...(nodes.length === 0 ? {} : { devices: withDevices(linux.devices ?? [], nodes, user) }),
       resources: { ...linux.resources, devices: [...(linux.resources.devices ?? []), ...nodes.flatMap(deviceRule)] },
       ...(edits.intelRdt === undefined ? {} : { intelRdt: edits.intelRdt }),
       ...(edits.netDevices.length === 0 ? {} : { netDevices: { ...linux.netDevices, ...netDevices } }),
