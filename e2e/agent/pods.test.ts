@@ -14,6 +14,7 @@ import { startNodelet } from '../harness/nodelet.ts';
 import { testRegistry, type TestRegistry } from '../harness/registry.ts';
 import type { Kubectl } from '../harness/shell.ts';
 import { needs } from '../harness/tools.ts';
+import { streams } from './pod-streams.ts';
 
 interface ContainerStatus {
   name: string; ready: boolean; restartCount: number; containerID: string;
@@ -150,6 +151,7 @@ const life: Readonly<Record<string, (stage: Stage) => Promise<void>>> = {
   'has the QoS class of its resources': resources,
   'that ignores SIGTERM is killed after its grace': slowStop,
   'that is deleted by force is gone at once': forced,
+  'is exec’ed into, copied to and from, forwarded to and attached to': streams,
   'with images that are not there waits with the reason': badImage,
 };
 

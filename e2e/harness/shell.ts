@@ -1,8 +1,10 @@
 /** The prompt: runs programs to their end; crictl and kubectl with parsed JSON. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { judge } from './tools.ts';
 
 export interface Output { readonly exitCode: number; readonly stdout: string; readonly stderr: string }
@@ -46,6 +48,48 @@ export interface Prompt {
   json<T>(args: readonly string[], options?: RunOptions): Promise<T>;
   /** For commands that may fail. */
   output(args: readonly string[], options?: RunOptions): Promise<Output>;
+  /** For commands that go on. */
+  start(args: readonly string[], options?: Pick<RunOptions, 'env'>): Background;
+  /** As a user would have to type it, for programs that run programs. */
+  commandLine(args: readonly string[]): string;
+}
+
+/** A program that runs until it is disposed of. */
+export interface Background extends AsyncDisposable {
+  /** Waits for this on stdout or stderr; throws when the program ends before. */
+  says(pattern: RegExp): Promise<RegExpExecArray>;
+  /** Stdout and stderr until now. */
+  readonly said: string;
+  write(text: string): void;
+  readonly exitCode: Promise<number | null>;
+}
+
+function background(program: string, args: readonly string[], env: RunOptions['env']): Background {
+  const child = spawn(program, args, { env: { ...process.env, ...env }, stdio: 'pipe' });
+  const exited = once(child, 'close') as Promise<[number | null]>;
+  let text = '';
+  let isOver = false;
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (piece: string) => { text += piece; });
+  child.stdin.on('error', () => undefined);
+  void exited.then(() => { isOver = true; });
+  return {
+    says: async (pattern) => {
+      const deadline = Date.now() + 90_000;
+      for (;;) {
+        const match = pattern.exec(text);
+        if (match !== null) return match;
+        if (isOver || Date.now() > deadline) throw new Error(`${words(program, args)}: ${isOver ? 'ended without' : 'does not say'} ${String(pattern)}\n${text}`);
+        await sleep(20);
+      }
+    },
+    get said() { return text; },
+    write: (piece) => { child.stdin.write(piece); },
+    exitCode: exited.then(([code]) => code),
+    [Symbol.asyncDispose]: async () => {
+      child.kill('SIGTERM');
+      await exited;
+    },
+  };
 }
 
 const prompt = (program: string, always: readonly string[], env: RunOptions['env'] = {}): Prompt => {
@@ -55,6 +99,8 @@ const prompt = (program: string, always: readonly string[], env: RunOptions['env
     json: async <T>([subcommand = '', ...args]: readonly string[], options?: RunOptions) => // crictl takes flags only before arguments
       JSON.parse(await shell(program, [...always, subcommand, '-o', 'json', ...args], withEnv(options))) as T,
     output: (args, options) => output(program, [...always, ...args], withEnv(options)),
+    start: (args, options) => background(program, [...always, ...args], withEnv(options).env),
+    commandLine: (args) => [program, ...always, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' '),
   };
 };
 
