@@ -1,6 +1,7 @@
 /** What an operator does to a running server: changes its configuration, watches it by systemd's means, asks it whether it is well. */
 import assert from 'node:assert/strict';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -12,8 +13,9 @@ import { nothingLeft } from '../harness/leaks.ts';
 import { startNodelet, type Nodelet } from '../harness/nodelet.ts';
 import { notifySocket } from '../harness/notify-socket.ts';
 import { busyboxImage, testRegistry } from '../harness/registry.ts';
-import { crictlFor } from '../harness/shell.ts';
-import { needs, systemProgram } from '../harness/tools.ts';
+import { freePorts } from '../harness/private.ts';
+import { crictlFor, output } from '../harness/shell.ts';
+import { needs, repositoryRoot, systemProgram } from '../harness/tools.ts';
 
 const what = needs('root', 'bundle', 'cri', 'conmon', 'runc', 'perl');
 const randomName = (): string => `@e2e-nlt-${randomBytes(6).toString('hex')}`;
@@ -114,3 +116,25 @@ test('the standard health service says that the server serves', needs(...criNeed
     await assert.rejects(check('no.such.Service'), { code: 5 });
   } finally { client.close(); }
 }));
+
+test('a whole node tells the service manager of both halves, and answers /healthz', what, () => nothingLeft(async () => {
+  const [healthzPort = 0] = await freePorts(1);
+  await using manager = await notifySocket(randomName(), 2000);
+  await using _ = await startNodelet({ mode: 'run', agentConfig: { healthzPort }, env: manager.env });
+  await eventually('a sign of life', async () => manager.messages, (told) => told.some((each) => /^WATCHDOG=1;STATUS=0 pods, 0 containers; 0 pods wanted$/.test(each)));
+  const answer = await fetch(`http://127.0.0.1:${healthzPort}/healthz`);
+  assert.deepEqual([answer.status, await answer.text()], [200, 'ok']);
+}));
+
+test('systemd finds nothing wrong with the units', needs('systemd-analyze'), async () => {
+  const from = path.join(repositoryRoot, 'manifests/systemd');
+  const dir = await mkdtemp(path.join(tmpdir(), 'e2e-units-'));
+  try {
+    for (const name of await readdir(from)) {
+      // the program is not installed where the units expect it
+      await writeFile(path.join(dir, name), (await readFile(path.join(from, name), 'utf8')).replace(/^ExecStart=\S+/m, 'ExecStart=/bin/true'));
+      const { exitCode, stdout, stderr } = await output('systemd-analyze', ['verify', '--man=no', path.join(dir, name)]);
+      assert.deepEqual({ name, exitCode, said: stdout + stderr }, { name, exitCode: 0, said: '' });
+    }
+  } finally { await rm(dir, { recursive: true }); }
+});
