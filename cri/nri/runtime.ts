@@ -129,7 +129,7 @@ export class NriRuntime implements Nri {
     const reason = rejection(this.#deps.validator, { pod, container, adjust, owners, plugins });
     if (reason !== undefined) throw reject('NRI default validator', reason);
     const names = plugins.map(({ name, index }) => ({ name, index }));
-    await Promise.all(plugins.filter((plugin) => plugin.hears('validateContainerAdjustment')).map(async (plugin) => {
+    await Promise.all(plugins.filter((plugin) => plugin.isOpen && plugin.hears('validateContainerAdjustment')).map(async (plugin) => {
       const answer = await plugin.ask(ctx, 'validateContainerAdjustment', { pod, container, adjust, update: merge.updates, owners: owners.message(), plugins: names });
       // A validator that is lost has not agreed.
       if (answer === undefined) throw reject(`NRI plugin ${plugin.id}`, 'it failed to answer');

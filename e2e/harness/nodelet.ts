@@ -123,11 +123,12 @@ interface Private {
 /** The configuration file (YAML takes JSON). */
 function configuration(options: NodeletOptions, own: Private): object {
   const { cluster, runtime } = options;
+  const { nri, ...config } = options.config ?? {};
   const cri = {
     rootDir: own.root, stateDir: own.state, socket: path.join(own.dir, 'cri.sock'), certsDir: own.certsDir, ...(runtime === undefined ? {} : { defaultRuntime: runtime }),
-    nri: { socket: path.join(own.dir, 'nri.sock'), pluginDir: path.join(own.dir, 'nri-plugins'), pluginConfigDir: path.join(own.dir, 'nri-conf.d') },
+    nri: { socket: path.join(own.dir, 'nri.sock'), pluginDir: path.join(own.dir, 'nri-plugins'), pluginConfigDir: path.join(own.dir, 'nri-conf.d'), ...(nri as object | undefined) },
     cni: { confDir: path.join(own.dir, 'cni/net.d'), binDirs: [cniBinDir()], bridge: own.bridge, ...(options.cniConfig === false ? { podCidrs: [freeSubnet()] } : {}) },
-    ...options.config,
+    ...config,
   };
   const agent = {
     root: own.root, containerRuntimeEndpoint: `unix://${own.socket}`, nodeName: own.nodeName, staticPodPath: own.podsDir, podLogsDir: own.podLogsDir,
