@@ -204,12 +204,12 @@ test('collection detaches what nobody owns and tells 1.1 plugins what is valid, 
   await b.cni.start(b.ctx);
   await b.cni.add(b.ctx, attachment);
   await b.cni.add(b.ctx, { ...attachment, containerId: 'c2' });
-  await b.cni.gc(b.ctx, [{ containerId: 'c1', ifName: 'eth0' }]);
+  await b.cni.gc(b.ctx, () => [{ containerId: 'c1', ifName: 'eth0' }]);
   assert.deepEqual((await b.calls()).filter((call) => !/^(ADD|STATUS)/.test(call)), ['DEL first c2 netns=/proc/self/ns/net', 'GC first  netns=']);
   assert.deepEqual((await b.stdin('first.GC'))['cni.dev/valid-attachments'], [{ containerID: 'c1', ifname: 'eth0' }]);
   await b.conf('10.conflist', { ...network('first'), cniVersion: '1.1.0', disableGC: true });
   await b.cni.refresh(b.ctx);
-  await b.cni.gc(b.ctx, []);
+  await b.cni.gc(b.ctx, () => []);
   assert.deepEqual((await b.calls()).filter((call) => /^(DEL|GC)/.test(call)).slice(2), ['DEL first c1 netns=/proc/self/ns/net']);
 });
 

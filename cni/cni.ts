@@ -37,12 +37,15 @@ export interface CniOptions {
   readonly generate?: boolean;
   /** The iptables chain for the generated network, or false to leave iptables alone. Default NODELET-MASQ. */
   readonly masquerade?: { readonly chain: string } | false;
+  /** How long the plugins of one chain may take together, for each verb. Default 2 minutes. */
+  readonly timeoutMs?: number;
 }
 
 export type CniStatus =
   | { readonly ready: true; readonly network: string; readonly source: string; readonly cniVersion: string; readonly config: string }
   | { readonly ready: false; readonly message: string };
 
+const defaultTimeoutMs = 120_000;
 /** VERSION and STATUS must not hold up a reload. */
 const probeTimeoutMs = 10_000;
 /** status() asks the plugins again when the last answer is older. */
@@ -188,7 +191,7 @@ export class Cni {
     }
     const before = this.#current;
     const isNew = before === undefined || before.network.source !== current.network.source || before.text !== current.text;
-    const soon = withTimeout(ctx, probeTimeoutMs);
+    const soon = withTimeout(ctx, Math.min(probeTimeoutMs, this.#timeoutMs));
     let fault: Error | undefined;
     let network = current.network;
     try {
@@ -262,7 +265,7 @@ export class Cni {
     const entry: CacheEntry = { ...chain, networkName: network.name, config: network.text, result: undefined };
     return this.#whileBusy(containerId, async () => {
       await this.#cache.save(entry);
-      const result = await addNetwork(ctx, network, { binDirs: this.#options.binDirs, chain });
+      const result = await addNetwork(this.#limited(ctx), network, { binDirs: this.#options.binDirs, chain });
       await this.#cache.save({ ...entry, result: result.raw });
       return result;
     });
@@ -285,7 +288,7 @@ export class Cni {
     } else {
       const path = netnsPath ?? entry.netnsPath;
       const chain = { ...entry, netnsPath: (await isNamespace(path)) ? path : '' };
-      await delNetwork(ctx, network, { binDirs: this.#options.binDirs, chain, result: entry.result });
+      await delNetwork(this.#limited(ctx), network, { binDirs: this.#options.binDirs, chain, result: entry.result });
     }
     await this.#cache.remove(entry);
   }
@@ -305,7 +308,7 @@ export class Cni {
     const [entry] = await this.#cache.find(ctx, attachment);
     const network = entry === undefined ? undefined : this.#networkOf(entry);
     if (entry === undefined || network === undefined) throw new Fault('not-found', `no network attached to ${attachment.ifName} of ${attachment.containerId}`);
-    await checkNetwork(ctx, network, { binDirs: this.#options.binDirs, chain: entry, result: entry.result });
+    await checkNetwork(this.#limited(ctx), network, { binDirs: this.#options.binDirs, chain: entry, result: entry.result });
   }
 
   /** The result that ADD gave, from the cache; undefined when there is none. */
@@ -317,15 +320,16 @@ export class Cni {
 
   /**
    * Detaches what the cache knows and `valid` does not name, then, from version 1.1 on, tells the plugins what is valid. Goes on after
-   * failures, which are logged; what could not be detached stays in the cache for the next time.
+   * failures, which are logged; what could not be detached stays in the cache for the next time. `valid` is asked again before each step,
+   * for pods come and go meanwhile.
    */
-  async gc(ctx: Ctx, valid: readonly AttachmentKey[]): Promise<void> {
-    const names = new Set(valid.map(({ containerId, ifName }) => `${containerId} ${ifName}`));
-    const inUse = (key: AttachmentKey): boolean => names.has(`${key.containerId} ${key.ifName}`) || this.#busy.has(key.containerId);
+  async gc(ctx: Ctx, valid: () => readonly AttachmentKey[]): Promise<void> {
+    const inUse = (key: AttachmentKey): boolean =>
+      this.#busy.has(key.containerId) || valid().some(({ containerId, ifName }) => containerId === key.containerId && ifName === key.ifName);
     for (const entry of await this.#cache.list(ctx)) {
       if (inUse(entry)) continue;
       try {
-        await this.#undo(ctx, entry, undefined);
+        await this.#whileBusy(entry.containerId, () => this.#undo(ctx, entry, undefined));
         ctx.log.info({ network: entry.networkName, sandbox: entry.containerId }, 'stale CNI attachment removed');
       } catch (error) {
         if (!(error instanceof CniError) || ctx.signal.aborted) throw error;
@@ -334,9 +338,17 @@ export class Cni {
     }
     const network = this.#current?.network;
     if (network === undefined) return;
-    const running = [...(await this.#cache.list(ctx)).filter(({ containerId }) => this.#busy.has(containerId)), ...valid];
-    const failed = await gcNetwork(ctx, network, { binDirs: this.#options.binDirs, valid: running });
+    const running = [...(await this.#cache.list(ctx)).filter(({ containerId }) => this.#busy.has(containerId)), ...valid()];
+    const failed = await gcNetwork(this.#limited(ctx), network, { binDirs: this.#options.binDirs, valid: running });
     for (const error of failed) ctx.log.warn({ err: error }, 'CNI garbage collection');
+  }
+
+  get #timeoutMs(): number {
+    return this.#options.timeoutMs ?? defaultTimeoutMs;
+  }
+
+  #limited(ctx: Ctx): Ctx {
+    return withTimeout(ctx, this.#timeoutMs);
   }
 
   async #whileBusy<T>(containerId: string, task: () => Promise<T>): Promise<T> {

@@ -21,7 +21,9 @@ export const criKeys = {
   conmon: key(text, 'conmon', 'a name on PATH or a path'),
   podInit: key(text, 'catatonit', 'the init of pods that share their process namespace; pauses with -P, as catatonit does'),
   cdiSpecDirs: key(listOf(absolutePath), ['/etc/cdi', '/var/run/cdi'], 'files that describe the devices of the Container Device Interface; the last directory wins'),
+  runtimeTimeout: key(duration, '4m', 'for one call of the OCI runtime: then it is killed with what it started'),
   cni: section('', {
+    timeout: key(duration, '2m', 'for the plugins of a pod together, and for STATUS and GC'),
     confDir: live(key(absolutePath, '/etc/cni/net.d', 'the first valid file in it is the network of pods')),
     binDirs: live(key(listOf(absolutePath), ['/opt/cni/bin', '/usr/lib/cni'], 'where plugins are searched, in this order')),
     podCidrs: key(listOf(text), [], 'a bridge for these while confDir is empty. In a cluster the agent learns them; standalone: 10.86.0.0/24'),

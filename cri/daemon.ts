@@ -11,6 +11,8 @@ import { recover } from './recover.ts';
 import { reload } from './reload.ts';
 import { whenGone } from '#host/process.ts';
 import { attachmentOf } from './sandbox/network.ts';
+import { removeOrphanSandbox } from './sandbox/teardown.ts';
+import { isStarted } from './oci/runtime.ts';
 import { stopHeld, stopPodSandbox } from './sandbox/stop.ts';
 import { selfCall } from './self-call.ts';
 import { imageService } from './service/image-service.ts';
@@ -53,7 +55,7 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
     if (parts.nriPlugins !== undefined) nri = await startNri(own, parts.nriPlugins, config.nri, { name: 'nodelet', version: nodeletVersion });
     const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap(layersOf))));
     // What a plugin failed to detach stays in CNI's cache, and is tried again here. A sandbox that is being made has its attachment already.
-    const networkSweeper = new Sweeper(own, 'networks', (at) => parts.cni.gc(at, parts.sandboxes.list().filter(({ state }) => state.name !== 'not-ready').map(attachmentOf)));
+    const networkSweeper = new Sweeper(own, 'networks', (at) => parts.cni.gc(at, () => parts.sandboxes.list().filter(({ state }) => state.name !== 'not-ready').map(attachmentOf)));
     const telemetry = await startTelemetry(own, config, parts, nodeletVersion);
     const streaming = await startStreaming(own, config.streaming, streamingTargets(parts));
     const listening = await listen(config.socket, {
@@ -61,6 +63,8 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
       image: imageService(own.log, imageVerbs(parts, () => imageSweeper.soon())),
     }, telemetry.interceptors);
     own.log.info({ socket: config.socket, runtimes: parts.runtimes.named.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
+    // Not before it listens: a plugin may still hang.
+    networkSweeper.soon();
     return {
       look: async (context) => {
         await selfCall(context, config.socket);
@@ -99,10 +103,15 @@ const recoverDeps = (ctx: Ctx, parts: CriParts): Parameters<typeof recover>[1] =
   watchInit: (record) => watchInit(ctx, parts, record),
   teardownContainer: (own, id) => teardownContainer(own, parts.removeContainer, id),
   removeOrphanContainer: (own, dir) => removeOrphan(own, parts.removeContainer, dir),
+  removeOrphanSandbox: (own, dir) => removeOrphanSandbox(own, parts.removeContainer, dir),
+  isStarted: (own, record) => isStarted(own, parts.runtimeOf(record.runtimeHandler), record.id),
+  keepAnswer: (record) => {
+    if ('sandboxId' in record) parts.flights.containers.keep(record.name, record.id);
+    else parts.flights.sandboxes.keep(record.name, record.id);
+  },
   killLeftoverExecs: (own) => killLeftoverExecs(own, parts),
   teardownSandbox: parts.removeSandbox.teardown,
   stopSandbox: async (own, id) => void (await stopPodSandbox(own, parts.removeSandbox, id)),
-  collectNetworks: (own, valid) => parts.cni.gc(own, valid.map(attachmentOf)),
 });
 
 /** Watches the init of each sandbox from the moment it is ready. */

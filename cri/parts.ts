@@ -1,5 +1,5 @@
 /** Everything the CRI server consists of, put together: no decisions, only who gets whom. */
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Cni } from '#cni';
 import { openCgroups } from '#host/cgroup.ts';
@@ -18,7 +18,7 @@ import { type Exits, watchExits } from './container/exit.ts';
 import type { RepoDigestOf } from './container/list.ts';
 import { containerStatus } from './container/status.ts';
 import type { RemoveDeps as RemoveContainerDeps } from './container/remove.ts';
-import { stopContainer } from './container/stop.ts';
+import { killContainer, stopContainer } from './container/stop.ts';
 import { removeContainer } from './container/remove.ts';
 import { applyResources } from './container/update-resources.ts';
 import { teardownContainer } from './container/teardown.ts';
@@ -34,7 +34,7 @@ import { readConfigFile } from './oci/config-file.ts';
 import { monitorPlacement } from './oci/monitor-group.ts';
 import { probeRuntimes } from './oci/probe.ts';
 import { RuntimeTable } from './oci/runtime-table.ts';
-import { deleteContainer, makeDetached, type OciRuntime } from './oci/runtime.ts';
+import { forgetContainer, makeDetached, type OciRuntime } from './oci/runtime.ts';
 import { type InitDeps, stopInit } from './sandbox/init.ts';
 import { sandboxNetwork, type SandboxNetwork } from './sandbox/network.ts';
 import type { RemoveDeps as RemoveSandboxDeps } from './sandbox/remove.ts';
@@ -101,6 +101,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const cni = new Cni({ ...config.cni, cacheDir: paths.cniDir, defaultNetwork: { podCidrs: config.cni.podCidrs, bridge: config.cni.bridge }, ...chainOption(config) });
   const probe: CriParts['probeRuntimes'] = (own, configured) => probeRuntimes(own, {
     configured, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '', stateDir: paths.stateDir, ociRootDir: paths.ociRootDir, cgroups, moves,
+    timeoutMs: config.runtimeTimeoutMs,
   });
   const [images, working, conmon, hostRefusal] = await Promise.all([
     Images.open(ctx, { imagesDir: paths.imagesDir, layersDir: paths.layersDir, certsDir: config.certsDir, ...config.images }),
@@ -134,7 +135,8 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     : undefined;
   const nri: Nri = nriPlugins ?? noNri;
   const exits = watchExits(ctx, { containers, cgroups, runtimeOf, nri, lock: containerLock, monitor: { socketsDir: paths.conmonSocketsDir } });
-  const teardownDeps = { paths, monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes: () => runtimes.all, removeRootfs };
+  const forget = (own: Ctx, container: { id: string; handler: string }): Promise<void> => forgetContainer(own, { runtimes: runtimes.all, ociRootDir: paths.ociRootDir }, container);
+  const teardownDeps = { monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes: () => runtimes.all, forget, removeRootfs };
   const rates = new CpuRates();
   const disk = new DiskUsage(rootfsUsage, monotonicMs);
   const removeContainerDeps: RemoveContainerDeps = {
@@ -150,16 +152,9 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const place = (parent: string, id: string): ReturnType<typeof cgroupPlace> => cgroupPlace({ driver: config.cgroupDriver, parent, id });
   const init: InitDeps = {
     program: (await findProgram(config.podInit)) ?? config.podInit,
-    cgroupsPath: (sandbox) => place(sandbox.config.linux?.cgroupParent ?? '', sandbox.id).cgroupsPath,
+    cgroupPlace: place,
     oci: {
       runDetached: (own, handler, box) => makeDetached(own, runtimeOf(handler), { verb: 'run', ...box, logFile: join(box.bundleDir, 'log') }),
-      delete: async (own, handler, id) => {
-        const runtime = runtimes.find(handler);
-        if (runtime !== undefined) return deleteContainer(own, runtime, id);
-        // A handler that left the configuration: what its program would remove is an empty cgroup and its notes.
-        await cgroups.remove(own, place(sandboxes.find(id as SandboxId)?.config.linux?.cgroupParent ?? '', id).cgroupPath);
-        await rm(join(paths.ociRootDir(handler), id), { recursive: true, force: true });
-      },
     },
     resolveHandler: (name) => runtimes.forNew(name).name,
   };
@@ -181,9 +176,9 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     removeSandbox: {
       sandboxes, nri, flights: flights.sandboxes, lock: new KeyedLock<SandboxId>(),
       containersOf: (id) => containers.list().filter(({ sandboxId }) => sandboxId === id).map((record) => record.id),
-      killContainer: kill,
+      killContainer: (own, id) => killContainer(own, { containers, exits, cgroups, asked, lock: containerLock }, id),
       removeContainer: (own, id) => removeContainer(own, removeContainerDeps, id),
-      teardown: (own, id) => teardownSandbox(own, { sandboxes, network, stopInit: (at, sandbox, handler) => stopInit(at, init, sandbox, handler) }, id),
+      teardown: (own, id) => teardownSandbox(own, { sandboxes, cgroups, network, stopInit: (at, sandbox, handler) => stopInit(at, { cgroups, forget }, sandbox, handler) }, id),
     },
     stats: {
       containers, sandboxes, cgroups, rates, disk, containersDir: paths.containersDir, containersDevice: await deviceOf(paths.containersDir),

@@ -4,12 +4,13 @@
  */
 import { readdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { nowNs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
+import { endMarkedPrograms } from '#host/marked-programs.ts';
 import { namesIn } from '#host/names-in.ts';
 import { unpinNamespaces } from '#host/namespaces.ts';
 import { isAlive } from '#host/process.ts';
-import { removeTree } from '#host/remove-tree.ts';
 import type { ContainerRecord } from './state/container-record.ts';
 import type { ContainerStore } from './state/container-store.ts';
 import { asSandboxId, type ContainerId, type SandboxId } from './state/ids.ts';
@@ -26,11 +27,14 @@ export interface RecoverDeps {
   readonly watchInit: (record: SandboxRecord) => void;
   readonly teardownContainer: (ctx: Ctx, id: ContainerId) => Promise<void>;
   readonly removeOrphanContainer: (ctx: Ctx, dir: string) => Promise<void>;
+  readonly removeOrphanSandbox: (ctx: Ctx, dir: string) => Promise<void>;
+  /** True when the runtime has let its program go. */
+  readonly isStarted: (ctx: Ctx, record: ContainerRecord) => Promise<boolean>;
+  /** Keeps an answer for the request that is repeated: an earlier daemon may have died before it was sent. */
+  readonly keepAnswer: (record: ContainerRecord | SandboxRecord) => void;
   readonly teardownSandbox: (ctx: Ctx, id: SandboxId) => Promise<void>;
   readonly stopSandbox: (ctx: Ctx, id: SandboxId) => Promise<void>;
   readonly killLeftoverExecs: (ctx: Ctx) => Promise<void>;
-  /** Releases the attachments of sandboxes that are gone. */
-  readonly collectNetworks: (ctx: Ctx, valid: readonly SandboxRecord[]) => Promise<void>;
 }
 
 /** Records must be loaded. One broken record is logged and does not keep the others. */
@@ -39,9 +43,8 @@ export async function recover(ctx: Ctx, deps: RecoverDeps): Promise<void> {
   await attempt(ctx, {}, () => deps.killLeftoverExecs(ctx));
   for (const dir of await deps.containers.orphans()) await attempt(ctx, { dir }, () => deps.removeOrphanContainer(ctx, dir));
   await Promise.all(deps.sandboxes.list().map((record) => attempt(ctx, { sandbox: record.id }, () => recoverSandbox(ctx, deps, record))));
-  for (const dir of await deps.sandboxes.orphans()) await attempt(ctx, { dir }, () => removeTree(dir));
+  for (const dir of await deps.sandboxes.orphans()) await attempt(ctx, { dir }, () => deps.removeOrphanSandbox(ctx, dir));
   await attempt(ctx, {}, () => unpinOrphans(deps));
-  await attempt(ctx, {}, () => deps.collectNetworks(ctx, deps.sandboxes.list().filter(({ state }) => state.name === 'ready')));
 }
 
 async function attempt(ctx: Ctx, fields: Record<string, unknown>, work: () => Promise<void>): Promise<void> {
@@ -60,6 +63,11 @@ async function recoverContainer(ctx: Ctx, deps: RecoverDeps, record: ContainerRe
       ctx.log.info({ container: record.id }, 'removed a container that was being made');
       return;
     case 'created':
+      await deps.watchContainer(record);
+      if (deps.containers.find(record.id)?.state.name !== 'created') return;
+      if (await deps.isStarted(ctx, record)) await deps.containers.observe(ctx, record.id, { type: 'started', atNs: nowNs() });
+      else deps.keepAnswer(record);
+      return;
     case 'running':
       return deps.watchContainer(record);
     case 'exited':
@@ -71,14 +79,23 @@ async function recoverContainer(ctx: Ctx, deps: RecoverDeps, record: ContainerRe
 
 async function recoverSandbox(ctx: Ctx, deps: RecoverDeps, record: SandboxRecord): Promise<void> {
   if (record.state.name === 'making') {
+    await endMarkedPrograms(ctx, record.id);
     await deps.teardownSandbox(ctx, record.id);
     await deps.sandboxes.delete(record.id);
     ctx.log.info({ sandbox: record.id }, 'removed a sandbox that was being made');
     return;
   }
-  if (record.state.name !== 'ready') return;
-  if (await isStanding(record)) return deps.watchInit(record);
-  await deps.stopSandbox(ctx, record.id);
+  if (record.state.name === 'ready' && (await isStanding(record))) {
+    if (!deps.containers.list().some(({ sandboxId }) => sandboxId === record.id)) deps.keepAnswer(record);
+    return deps.watchInit(record);
+  }
+  if (record.owns.length === 0) return;
+  await deps.sandboxes.observe(ctx, record.id, { type: 'stopped' });
+  // Nobody has to wait for it, or for a plugin that hangs: whoever asks something of this sandbox waits for its lock.
+  void attempt(ctx, { sandbox: record.id }, async () => {
+    await endMarkedPrograms(ctx, record.id);
+    await deps.stopSandbox(ctx, record.id);
+  });
 }
 
 const nsfsMagic = 0x6e736673;

@@ -76,6 +76,7 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
     network: parts.network,
     nri: parts.nri,
     resolveHandler: parts.init.resolveHandler,
+    cgroupPlace: parts.init.cgroupPlace,
     assertUserNamespaces: (handler: string) => {
       const reason = parts.whyNoUserNamespaces(parts.runtimes.forNew(handler));
       if (reason !== undefined) throw new Fault('unimplemented', `user namespaces do not work here: ${reason}`);
@@ -107,7 +108,7 @@ function containerVerbs(parts: CriParts): ContainerVerbs {
   const encode = containerEncoder(repoDigestOf);
   return {
     createContainer: (ctx, request) => createContainer(ctx, parts.createContainer, request),
-    startContainer: (ctx, id) => startContainer(ctx, { containers, sandboxes, lock, runtimeOf, nri }, id),
+    startContainer: (ctx, id) => startContainer(ctx, { containers, sandboxes, lock, flights: parts.flights.containers, runtimeOf, nri }, id),
     stopContainer: (ctx, id, graceSeconds) => stopContainer(ctx, { containers, exits, cgroups, asked }, { id, graceSeconds }),
     removeContainer: (ctx, id) => removeContainer(ctx, parts.removeContainer, id),
     containerStatus: async (id, isVerbose) => {

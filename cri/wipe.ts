@@ -9,6 +9,7 @@ import { lockRoot } from './lock.ts';
 import { removeMonitorGroup } from './oci/monitor-group.ts';
 import { buildParts, masqueradeChainOf } from './parts.ts';
 import { removePodSandbox } from './sandbox/remove.ts';
+import { removeOrphanSandbox } from './sandbox/teardown.ts';
 import { criPaths } from './state/paths.ts';
 
 /**
@@ -34,7 +35,8 @@ export async function wipeCri(ctx: Ctx, config: CriConfig): Promise<void> {
     for (const { id } of parts.sandboxes.list()) await attempt(() => removePodSandbox(detached(ctx), parts.removeSandbox, id));
     for (const { id } of parts.containers.list()) await attempt(() => removeContainer(detached(ctx), parts.removeContainer, id));
     for (const dir of await parts.containers.orphans()) await attempt(() => removeOrphan(detached(ctx), parts.removeContainer, dir));
-    await attempt(() => parts.cni.gc(detached(ctx), []));
+    for (const dir of await parts.sandboxes.orphans()) await attempt(() => removeOrphanSandbox(detached(ctx), parts.removeContainer, dir));
+    await attempt(() => parts.cni.gc(detached(ctx), () => []));
     await attempt(() => removeBridge(detached(ctx), config.cni.bridge));
     await attempt(() => removeMasquerade(detached(ctx), masqueradeChainOf(config)));
     await attempt(() => removeMonitorGroup(detached(ctx), parts.cgroups));

@@ -88,7 +88,7 @@ async function runtimeFacts(ctx: Ctx, config: CriConfig, scratch: string): Promi
   try {
     tried = await tryRuntimes(ctx, {
       configured: config.runtimes, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '',
-      stateDir: scratch, ociRootDir: (handler) => join(scratch, handler), cgroups: openCgroups(), moves: slowMoves,
+      stateDir: scratch, ociRootDir: (handler) => join(scratch, handler), cgroups: openCgroups(), moves: slowMoves, timeoutMs: config.runtimeTimeoutMs,
     });
   } catch (error) {
     ctx.signal.throwIfAborted();

@@ -24,10 +24,13 @@ export interface ExecStdio {
   stop(): void;
 }
 
+/** What a runtime says before the command runs, when nobody reads yet; one that has more to say waits, until it is killed. */
+const aheadOfRuntimeBytes = 2 * 1024 * 1024;
+
 export function pipeStdio(io: ProcessIo): ExecStdio {
   const input = io.stdin === undefined ? undefined : pipe();
   const stdout = io.stdout === undefined ? undefined : outputPipe();
-  const stderr = io.stderr === undefined ? undefined : outputPipe();
+  const stderr = io.stderr === undefined ? undefined : outputPipe({ aheadBytes: aheadOfRuntimeBytes });
   let childFds = [input?.readFd, stdout?.writeFd, stderr?.writeFd].filter((fd) => fd !== undefined);
   const target = input === undefined ? undefined : new Socket({ fd: input.writeFd, readable: false, writable: true });
   let stopFeeding: (() => void) | undefined;

@@ -91,7 +91,7 @@ async function recordEnd(ctx: Ctx, deps: ExitDeps, record: ContainerRecord): Pro
   }
   const event = await exitEvent(ctx, deps, record);
   try {
-    const ended = await deps.containers.update(record.id, event);
+    const ended = await deps.containers.observe(ctx, record.id, event);
     const { state } = ended;
     if (state.name === 'exited') ctx.log.info({ container: record.id, exitCode: state.exitCode, reason: state.reason }, 'container exited');
     await deps.nri.stopContainer(ctx, ended);

@@ -21,7 +21,7 @@ import { noNri } from '../nri/nri.ts';
 import { cgroupPlace } from '../oci/cgroup-path.ts';
 import type { MonitorPaths } from '../oci/conmon.ts';
 import { probeRuntimes } from '../oci/probe.ts';
-import type { OciRuntime } from '../oci/runtime.ts';
+import { forgetContainer, type OciRuntime } from '../oci/runtime.ts';
 import type { SpecHost } from '../spec/container-spec.ts';
 import { userMappings } from '../spec/user-namespace.ts';
 import type { ChainId } from '../snapshot/chain-id.ts';
@@ -114,7 +114,8 @@ export async function testPod(options: PodOptions = {}): Promise<TestPod> {
   const monitor: MonitorPaths = { conmon: (await findProgram('conmon'))!, socketsDir: paths.conmonSocketsDir };
   const runtimeOf = (): OciRuntime => runtime;
   const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock, monitor, nri: noNri });
-  const teardownDeps: TeardownDeps = { paths, monitor, containers, cgroups, runtimes: () => [runtime], removeRootfs };
+  const forget: TeardownDeps['forget'] = (own, container) => forgetContainer(own, { runtimes: [runtime], ociRootDir: paths.ociRootDir }, container);
+  const teardownDeps: TeardownDeps = { monitor, containers, cgroups, runtimes: () => [runtime], forget, removeRootfs };
   const image: ContainerImage = { id: `sha256:${'a'.repeat(64)}`, config: { env: ['FROM_IMAGE=yes'], cmd: ['/bin/sh'], volumes: options.imageVolumes ?? [] }, layers: [busyboxLayer] };
   const createDeps: CreateDeps = {
     paths, monitor, host, nri: noNri, containers, sandboxes, flights, lock, runtimeOf,
@@ -130,7 +131,7 @@ export async function testPod(options: PodOptions = {}): Promise<TestPod> {
   const pod: TestPod = {
     ctx, dir, paths, cgroups, cgroupParent, runtime, host, containers, exits, lock, createDeps, teardownDeps, logDir, sandboxId: sandbox.id,
     create: (config) => createContainer(ctx, createDeps, { podSandboxId: sandbox.id, config: containerConfig(config) }),
-    start: (id) => startContainer(ctx, { containers, sandboxes, lock, runtimeOf, nri: noNri }, id),
+    start: (id) => startContainer(ctx, { containers, sandboxes, lock, flights, runtimeOf, nri: noNri }, id),
     run: async (config) => {
       const id = await pod.create(config);
       await pod.start(id);
@@ -167,7 +168,7 @@ const containerConfig = (config: Partial<ContainerConfig>): ContainerConfig =>
 let known: OciRuntime | undefined;
 /** The first that works here, found out once. */
 async function workingRuntime(facts: { ctx: Ctx; cgroups: Cgroups; cgroupParent: string; stateDir: string; ociRootDir: (name: string) => string }): Promise<OciRuntime> {
-  known ??= (await probeRuntimes(facts.ctx, { ...facts, configured: [], cgroupDriver: 'cgroupfs', moves: slowMoves }))[0]!;
+  known ??= (await probeRuntimes(facts.ctx, { ...facts, configured: [], cgroupDriver: 'cgroupfs', moves: slowMoves, timeoutMs: 60_000 }))[0]!;
   return { ...known, rootDir: facts.ociRootDir(known.name) };
 }
 

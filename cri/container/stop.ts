@@ -11,6 +11,7 @@ import { signalProcess } from '#host/process.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
 import type { ContainerId } from '../state/ids.ts';
+import type { KeyedLock } from '../state/keyed-lock.ts';
 import { type Exits, sharesPids } from './exit.ts';
 
 export interface StopDeps {
@@ -34,6 +35,12 @@ export async function stopContainer(ctx: Ctx, deps: StopDeps, request: { id: str
   // A created one has no program yet that could be asked.
   if (grace > 0 && record.state.name === 'running' && (await endsWhenAsked(ctx, deps, { record, graceMs: grace * 1000 }))) return;
   await kill(ctx, deps, record);
+}
+
+/** For the stop of its sandbox, after which nothing is born into that: a container that is being made is waited for, until it is whole or gone. */
+export async function killContainer(ctx: Ctx, deps: StopDeps & { readonly lock: KeyedLock<ContainerId> }, id: ContainerId): Promise<void> {
+  if (deps.containers.find(id)?.state.name === 'making') (await deps.lock.hold(id))[Symbol.dispose]();
+  await stopContainer(ctx, deps, { id, graceSeconds: 0 });
 }
 
 async function endsWhenAsked(ctx: Ctx, deps: StopDeps, request: { record: ContainerRecord; graceMs: number }): Promise<boolean> {

@@ -16,12 +16,11 @@ import { isErrno } from '#host/errno.ts';
 import { type Child, spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import { pipe } from '#host/libc.ts';
-import { identify, isAlive, type ProcessId, signalProcess } from '#host/process.ts';
+import { programMark } from '#host/marked-programs.ts';
+import { identify, type ProcessId } from '#host/process.ts';
 import { connectSeqpacket, type SeqpacketStream } from '#host/seqpacket.ts';
 import { commandLine, globalArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
 
-/** CRI-O's: a create that takes longer is stuck. */
-const createTimeoutMs = 240_000;
 const maxMessageBytes = 64 * 1024;
 
 export interface MonitorOrder {
@@ -110,7 +109,7 @@ export function startMonitor(
       path: paths.conmon,
       args: monitorArgs(paths, runtime, order),
       cwd: order.bundleDir,
-      env: { ...runtimeEnv, _OCI_SYNCPIPE: '3', _OCI_STARTPIPE: '4' },
+      env: { ...runtimeEnv, ...programMark(order.id), _OCI_SYNCPIPE: '3', _OCI_STARTPIPE: '4' },
       fds: { 3: sync.writeFd, 4: start.readFd },
     });
   } catch (cause) {
@@ -129,7 +128,7 @@ export function startMonitor(
     create: async (ctx) => {
       isUsed = true;
       using _ = runtime.moves.hold();
-      const message = firstLine(withTimeout(ctx, createTimeoutMs), sync.readFd);
+      const message = firstLine(withTimeout(ctx, runtime.timeoutMs), sync.readFd);
       try {
         await placed;
       } catch (error) {
@@ -213,19 +212,6 @@ function containerPid(line: string, failed: { exitCode: number; runtime: string 
   throw new Fault('internal', `${failed.runtime} create: ${said}`);
 }
 
-/**
- * The monitor by its own pid file: for a creation that was interrupted before its pid was in the record. Undefined when there is none; a
- * process that only has its number (which is found by the container's id on its command line) is not it.
- */
-export async function recordedMonitor(order: { id: string; bundleDir: string }): Promise<ProcessId | undefined> {
-  const text = await readIfThere(monitorFiles(order.bundleDir).pidFile);
-  const pid = Number(text?.trim());
-  if (text === undefined || !Number.isSafeInteger(pid) || pid <= 0) return undefined;
-  const id = identify(pid);
-  const commandLine = await readIfThere(`/proc/${pid}/cmdline`);
-  return id !== undefined && commandLine?.split('\0').includes(order.id) === true ? id : undefined;
-}
-
 export interface ExitNote {
   readonly exitCode: number;
   readonly atNs: bigint;
@@ -277,11 +263,8 @@ export function connectToMonitor(bundleDir: string): SeqpacketStream {
 export const stdoutPacket = 2;
 export const stderrPacket = 3;
 
-/** Ends a monitor, so that it does not write into a directory that is being removed, and takes its socket link away. Absent is success. */
-export async function removeMonitor(paths: Pick<MonitorPaths, 'socketsDir'>, id: string, monitor: ProcessId | undefined): Promise<void> {
-  if (monitor !== undefined && isAlive(monitor)) signalProcess(monitor, 'SIGKILL');
-  await rm(join(paths.socketsDir, id), { force: true });
-}
+/** The link to the socket of a monitor that has ended. Absent is success. */
+export const removeSocketLink = (paths: Pick<MonitorPaths, 'socketsDir'>, id: string): Promise<void> => rm(join(paths.socketsDir, id), { force: true });
 
 async function readIfThere(path: string): Promise<string | undefined> {
   try {

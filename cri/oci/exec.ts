@@ -8,7 +8,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
-import { type Ctx, timedOut } from '#host/ctx.ts';
+import { type Ctx, timedOut, withTimeout } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
@@ -69,13 +69,14 @@ export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder)
     // On a tmpfs, or read before, and small: synchronous is quicker than trips through the pool.
     writeFileSync(files.processFile, JSON.stringify(process), { mode: 0o600 });
     const child = spawn({ ...commandLine(runtime, 'other', execArgs(runtime, { id: order.id, consoleSocket: order.terminal?.consoleSocket, ...files })), env: runtimeEnv, fds: order.fds });
+    const limited = withTimeout(ctx, runtime.timeoutMs);
     const kill = (): void => child.kill('SIGKILL');
-    ctx.signal.addEventListener('abort', kill, { once: true });
+    limited.signal.addEventListener('abort', kill, { once: true });
     const exitCode = await child.exited;
-    ctx.signal.removeEventListener('abort', kill);
+    limited.signal.removeEventListener('abort', kill);
     const pid = readPid(files.pidFile);
-    if (pid === undefined && ctx.signal.aborted) throw new Fault(timedOut(ctx) ? 'timeout' : 'canceled', `exec in container ${order.id}: the runtime did not start it`, ctx.signal.reason);
-    if (pid === undefined || (exitCode !== 0 && !ctx.signal.aborted)) throw new Fault('internal', `exec in container ${order.id}: ${await lastError(files.logFile, exitCode)}`);
+    if (pid === undefined && limited.signal.aborted) throw new Fault(timedOut(limited) ? 'timeout' : 'canceled', `exec in container ${order.id}: the runtime did not start it`, limited.signal.reason);
+    if (pid === undefined || (exitCode !== 0 && !limited.signal.aborted)) throw new Fault('internal', `exec in container ${order.id}: ${await lastError(files.logFile, exitCode)}`);
     const id = identify(pid) ?? { pid, startTicks: 0 };
     writeFileSync(files.pidFile, formatProcessId(id));
     const exited = adoptedExit(pid).finally(forgetProcess);

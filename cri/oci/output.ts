@@ -64,11 +64,16 @@ export class Output {
   }
 }
 
-/** A pipe for a child to write to. The caller closes `writeFd` when the child has its copy. */
-export function outputPipe(): { output: Output; writeFd: number } {
+/**
+ * A pipe for a child to write to. The caller closes `writeFd` when the child has its copy. `aheadBytes` are read before anybody takes them: for a
+ * writer whose end is awaited first.
+ */
+export function outputPipe({ aheadBytes = 0 } = {}): { output: Output; writeFd: number } {
   const { readFd, writeFd } = pipe();
   try {
-    return { output: new Output(new Socket({ fd: readFd, readable: true, writable: false }), readFd), writeFd };
+    const source = new Socket({ fd: readFd, readable: true, writable: false, ...(aheadBytes > 0 ? { highWaterMark: aheadBytes } : {}) });
+    if (aheadBytes > 0) source.read(0);
+    return { output: new Output(source, readFd), writeFd };
   } catch (error) {
     closeSync(readFd);
     closeSync(writeFd);

@@ -31,6 +31,8 @@ export interface ProbeOptions {
   readonly ociRootDir: (handler: string) => string;
   readonly cgroups: Pick<Cgroups, 'remove'>;
   readonly moves: QuickMoves;
+  /** Of each command. */
+  readonly timeoutMs: number;
 }
 
 interface Candidate {
@@ -109,6 +111,7 @@ const describe = (options: ProbeOptions, { name, path }: Candidate, judged: Pick
   path,
   entry: judged.entry,
   moves: options.moves,
+  timeoutMs: options.timeoutMs,
   rootDir: options.ociRootDir(name),
   cgroupDriver: options.cgroupDriver,
   version: judged.version,

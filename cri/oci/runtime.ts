@@ -2,12 +2,13 @@
  * An OCI runtime (crun, runc) as a program: its command line and what it answers. The argument lists are pure functions of the command line
  * contract in `runc.8.md` and `crun.1.md`, which agree in all that is used here.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { QuickMoves } from '#host/cgroup-moves.ts';
 import { type Ctx, detached } from '#host/ctx.ts';
 import { CommandError, run, runChecked, spawn, type Command } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
+import { programMark } from '#host/marked-programs.ts';
 import type { CgroupDriver } from './cgroup-path.ts';
 import type { RuntimeEntry } from './cgroup-view.ts';
 import type { RuntimeFeatures } from './features.ts';
@@ -27,10 +28,9 @@ export interface OciRuntime {
   readonly entry: RuntimeEntry;
   /** Held while it places a process. */
   readonly moves: QuickMoves;
+  /** Longest that one command may take before it is killed; it is not given up with its caller. */
+  readonly timeoutMs: number;
 }
-
-/** Longest that `start`, `delete` and the like may take before they are killed; they are not given up with their caller. */
-const commandTimeoutMs = 120_000;
 
 /** A runtime needs no more, and what is in our environment is nobody's business. */
 export const runtimeEnv: Readonly<Record<string, string>> = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
@@ -58,9 +58,10 @@ const command = (runtime: OciRuntime, args: readonly string[]): Command => ({ ..
 /** Lets the created container's process run its program. Throws Fault 'internal' with what the runtime said. */
 export async function startContainer(ctx: Ctx, runtime: OciRuntime, id: string): Promise<void> {
   try {
-    await runChecked(detached(ctx, commandTimeoutMs), command(runtime, ['start', id]));
+    await runChecked(detached(ctx, runtime.timeoutMs), command(runtime, ['start', id]));
   } catch (cause) {
-    throw new Fault('internal', `${runtime.name} start: ${cause instanceof CommandError ? cause.stderr : 'failed'}`, cause);
+    if (!(cause instanceof CommandError)) throw cause;
+    throw new Fault('internal', `${runtime.name} start: ${cause.stderr}`, cause);
   }
 }
 
@@ -76,12 +77,13 @@ export async function makeDetached(
   const { verb, id, bundleDir, pidFile, logFile } = order;
   using _ = runtime.moves.hold();
   const verbArgs = [verb, ...(verb === 'run' ? ['--detach'] : []), '--bundle', bundleDir, '--pid-file', pidFile, id];
-  const child = spawn({ ...commandLine(runtime, 'create', [...globalArgs(runtime, logFile), ...verbArgs]), env: runtimeEnv });
-  const limit = detached(ctx, commandTimeoutMs);
+  const child = spawn({ ...commandLine(runtime, 'create', [...globalArgs(runtime, logFile), ...verbArgs]), env: { ...runtimeEnv, ...programMark(id) } });
+  const limit = detached(ctx, runtime.timeoutMs);
   const kill = (): void => child.kill('SIGKILL');
   limit.signal.addEventListener('abort', kill, { once: true });
   const exitCode = await child.exited;
   limit.signal.removeEventListener('abort', kill);
+  if (limit.signal.aborted) throw new Fault('timeout', `${runtime.name} ${verb}: not done after ${runtime.timeoutMs / 1000} s`, limit.signal.reason);
   if (exitCode !== 0) throw new Fault('internal', `${runtime.name} ${verb}: ${await lastError(logFile, exitCode)}`);
 }
 
@@ -98,11 +100,31 @@ export async function lastError(logFile: string, exitCode: number): Promise<stri
  * it is asked kindly first.
  */
 export async function deleteContainer(ctx: Ctx, runtime: OciRuntime, id: string): Promise<void> {
-  const limited = detached(ctx, commandTimeoutMs);
+  const limited = detached(ctx, runtime.timeoutMs);
   const kind = await run(limited, command(runtime, ['delete', id]));
   if (kind.exitCode === 0 || isUnknown(kind.stderr)) return;
   const forced = await run(limited, command(runtime, ['delete', '--force', id]));
   if (forced.exitCode !== 0 && !isUnknown(forced.stderr)) throw new Fault('internal', `${runtime.name} delete: ${forced.stderr.toString('utf8').trim()}`);
+}
+
+/**
+ * Takes the runtime's notes of a container away, whose processes and group are gone or going: with cgroupfs a directory and nothing else, and no
+ * program has to work for that; with systemd it also has a unit to end. The handler may not be configured any more. Unknown is success.
+ */
+export async function forgetContainer(
+  ctx: Ctx,
+  from: { readonly runtimes: readonly OciRuntime[]; ociRootDir(handler: string): string },
+  container: { readonly id: string; readonly handler: string },
+): Promise<void> {
+  const runtime = from.runtimes.find(({ name }) => name === container.handler);
+  if (runtime?.cgroupDriver === 'systemd') await deleteContainer(ctx, runtime, container.id);
+  await rm(join(from.ociRootDir(container.handler), container.id), { recursive: true, force: true });
+}
+
+/** True when its program was let go: the answer of `state` is `running`. False for one that is only created, has ended, or is unknown. */
+export async function isStarted(ctx: Ctx, runtime: OciRuntime, id: string): Promise<boolean> {
+  const { exitCode, stdout } = await run(detached(ctx, runtime.timeoutMs), command(runtime, ['state', id]));
+  return exitCode === 0 && /"status": *"running"/.test(stdout.toString('utf8'));
 }
 
 const isUnknown = (stderr: Buffer): boolean => /does not exist|No such file or directory/.test(stderr.toString('utf8'));

@@ -5,11 +5,13 @@
  */
 import { chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Cgroups } from '#host/cgroup-types.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
 import { type IdMappings, type Owner, rootOf } from '#host/id-mapping.ts';
 import { namespacePath, type PinKind } from '#host/namespaces.ts';
 import { identify, type ProcessId, signalProcess, whenGone } from '#host/process.ts';
+import type { CgroupPlace } from '../oci/cgroup-path.ts';
 import { ociMappings, userMappings } from '../spec/user-namespace.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import { sandboxWish } from './request.ts';
@@ -17,15 +19,22 @@ import { sandboxWish } from './request.ts';
 export interface InitDeps {
   /** Absolute path of a static program that takes `-P` for "only reap". */
   readonly program: string;
-  readonly cgroupsPath: (sandbox: SandboxRecord) => string;
+  /** `parent` is the sandbox's cgroup_parent. */
+  readonly cgroupPlace: (parent: string, id: string) => CgroupPlace;
   readonly oci: {
     /** Creates and starts a container whose process outlives the runtime; its pid is in `pidFile` then. */
     runDetached(ctx: Ctx, handler: string, container: { id: string; bundleDir: string; pidFile: string }): Promise<void>;
-    /** Removes the runtime's state, cgroup included; absent is success. */
-    delete(ctx: Ctx, handler: string, id: string): Promise<void>;
   };
   readonly resolveHandler: (name: string) => string;
 }
+
+export interface StopInitDeps {
+  readonly cgroups: Pick<Cgroups, 'kill'>;
+  /** Takes the runtime's notes away; absent is success. */
+  readonly forget: (ctx: Ctx, container: { id: string; handler: string }) => Promise<void>;
+}
+
+export const initBundleDir = (sandboxDir: string): string => join(sandboxDir, 'init');
 
 /** config.json of the init. Pure. */
 function initSpec(facts: { program: string; cgroupsPath: string; namespaces: readonly { type: string; path?: string }[]; mappings: IdMappings | undefined }): unknown {
@@ -67,13 +76,13 @@ async function makeRoot(rootfs: string, owner: Owner): Promise<void> {
 
 /** Starts the init; returns once it runs. What it leaves on failure, `stopInit` removes. */
 export async function startInit(ctx: Ctx, deps: InitDeps, sandbox: SandboxRecord): Promise<ProcessId> {
-  const bundleDir = join(sandbox.dir, 'init');
+  const bundleDir = initBundleDir(sandbox.dir);
   const mappings = userMappings(sandbox.config.linux?.securityContext?.namespaceOptions);
   await makeRoot(join(bundleDir, 'rootfs'), rootOf(mappings));
   const types = { user: 'user', net: 'network', ipc: 'ipc', uts: 'uts' } as const;
   const kinds: PinKind[] = [...(mappings === undefined ? [] : (['user'] as const)), ...sandboxWish(sandbox.config).pinned];
   const namespaces = kinds.map((kind) => ({ type: types[kind], path: namespacePath(sandbox.namespacesDir, kind) }));
-  const spec = initSpec({ program: deps.program, cgroupsPath: deps.cgroupsPath(sandbox), namespaces, mappings });
+  const spec = initSpec({ program: deps.program, cgroupsPath: deps.cgroupPlace(sandbox.config.linux?.cgroupParent ?? '', sandbox.id).cgroupsPath, namespaces, mappings });
   await writeFile(join(bundleDir, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
   const pidFile = join(bundleDir, 'pid');
   await deps.oci.runDetached(ctx, deps.resolveHandler(sandbox.runtimeHandler), { id: sandbox.id, bundleDir, pidFile });
@@ -82,9 +91,10 @@ export async function startInit(ctx: Ctx, deps: InitDeps, sandbox: SandboxRecord
   return id;
 }
 
-/** Ends it, and with it every process of the pod's pid namespace. Absent is success: may run twice. */
-export async function stopInit(ctx: Ctx, deps: InitDeps, sandbox: SandboxRecord, handler: string): Promise<void> {
+/** Ends it, and with it every process of the pod's pid namespace; its group is empty then. Absent is success: may run twice. */
+export async function stopInit(ctx: Ctx, deps: StopInitDeps, sandbox: SandboxRecord, handler: string): Promise<void> {
   // SIGKILL, never SIGTERM: pid 1 without a handler yet would ignore it.
   if (sandbox.init !== undefined && signalProcess(sandbox.init, 'SIGKILL')) await whenGone(ctx, sandbox.init);
-  await deps.oci.delete(ctx, handler, sandbox.id);
+  for (const resource of sandbox.owns) if (resource.kind === 'cgroup') await deps.cgroups.kill(ctx, resource.path);
+  await deps.forget(ctx, { id: sandbox.id, handler });
 }

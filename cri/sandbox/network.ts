@@ -42,9 +42,9 @@ export function attachmentOf(sandbox: SandboxRecord): Attachment {
 export interface SandboxNetwork {
   /** Fault unavailable while there is no network to attach to. */
   assertReady(): void;
-  /** Throws CniError; detach undoes what was begun. */
+  /** Throws CniError, also when the plugins take too long; detach undoes what was begun. */
   attach(ctx: Ctx, sandbox: SandboxRecord): Promise<{ ips: readonly string[]; cniResult: unknown }>;
-  /** Unknown to CNI is success. */
+  /** Unknown to CNI is success. Throws as attach. */
   detach(ctx: Ctx, sandbox: SandboxRecord): Promise<void>;
 }
 

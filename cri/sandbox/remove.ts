@@ -1,13 +1,11 @@
 /** RemovePodSandbox: stops what still runs, removes its containers, forgets it. Unknown is success (CRI api.proto). */
-import type { Ctx } from '#host/ctx.ts';
+import { type Ctx, detached } from '#host/ctx.ts';
 import type { Nri } from '../nri/nri.ts';
-import type { Flights } from '../state/flights.ts';
-import type { ContainerId, SandboxId } from '../state/ids.ts';
-import { stopHeld, type StopDeps } from './stop.ts';
+import type { ContainerId } from '../state/ids.ts';
+import { stopHeld, type StopDeps, stoppingTimeoutMs } from './stop.ts';
 
 export interface RemoveDeps extends StopDeps {
   readonly nri: Pick<Nri, 'enter' | 'stopPodSandbox' | 'removePodSandbox'>;
-  readonly flights: Flights<SandboxId>;
   readonly removeContainer: (ctx: Ctx, id: ContainerId) => Promise<void>;
 }
 
@@ -16,11 +14,11 @@ export async function removePodSandbox(ctx: Ctx, deps: RemoveDeps, idOrPrefix: s
   const found = deps.sandboxes.find(idOrPrefix);
   if (found === undefined) return;
   using _ = await deps.lock.hold(found.id);
-  await stopHeld(ctx, deps, found.id);
-  await Promise.all(deps.containersOf(found.id).map((container) => deps.removeContainer(ctx, container)));
+  const own = detached(ctx, stoppingTimeoutMs);
+  await stopHeld(own, deps, found.id);
+  await Promise.all(deps.containersOf(found.id).map((container) => deps.removeContainer(own, container)));
   using _entered = await deps.nri.enter();
-  await deps.nri.removePodSandbox(ctx, deps.sandboxes.get(found.id));
+  await deps.nri.removePodSandbox(own, deps.sandboxes.get(found.id));
   await deps.sandboxes.delete(found.id);
-  deps.flights.forget(found.name);
   ctx.log.info({ sandbox: found.id }, 'sandbox removed');
 }

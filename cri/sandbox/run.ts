@@ -17,6 +17,7 @@ import { namespacePath, pinNamespaces } from '#host/namespaces.ts';
 import type { ProcessId } from '#host/process.ts';
 import { pinUserNamespaces } from '#host/user-namespace.ts';
 import type { Nri } from '../nri/nri.ts';
+import type { CgroupPlace } from '../oci/cgroup-path.ts';
 import type { Flights } from '../state/flights.ts';
 import { newSandboxId, type SandboxId, sandboxName } from '../state/ids.ts';
 import type { CriPaths } from '../state/paths.ts';
@@ -36,6 +37,7 @@ export interface RunDeps {
   };
   /** Fault invalid for an unknown handler; returns its real name. */
   readonly resolveHandler: (name: string) => string;
+  readonly cgroupPlace: (parent: string, id: string) => CgroupPlace;
   readonly nri: Pick<Nri, 'enter' | 'runPodSandbox'>;
   /** Fault unimplemented, with the reason, where pods of this handler cannot have a user namespace. */
   readonly assertUserNamespaces: (handler: string) => void;
@@ -110,7 +112,12 @@ function newRecord(deps: RunDeps, id: SandboxId, order: { wish: SandboxWish; nam
       ...(wish.pinned.includes('ipc') ? [{ kind: 'mount', target: sharedMemory } as const] : []),
       // CNI may leave things behind even when ADD fails, so the attachment is ours from now on.
       ...(wish.hostNetwork ? [] : [{ kind: 'network', netnsPath: namespacePath(namespacesDir, 'net') } as const]),
-      ...(wish.sharesPid ? [{ kind: 'oci', id, handler: deps.resolveHandler(order.runtimeHandler) } as const] : []),
+      ...(wish.sharesPid
+        ? [
+            { kind: 'cgroup', path: deps.cgroupPlace(wish.config.linux?.cgroupParent ?? '', id).cgroupPath } as const,
+            { kind: 'oci', id, handler: deps.resolveHandler(order.runtimeHandler) } as const,
+          ]
+        : []),
     ],
   };
 }

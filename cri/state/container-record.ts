@@ -11,6 +11,7 @@ import { Fault } from '#host/fault.ts';
 import type { ProcessId } from '#host/process.ts';
 import type { ContainerId, SandboxId } from './ids.ts';
 import type { OwnedResource } from './owned-resource.ts';
+import { hasShape } from './record-json.ts';
 
 export type ContainerState =
   | { readonly name: 'making'; readonly createdAtNs: bigint }
@@ -84,6 +85,18 @@ export const layersOf = (record: Pick<ContainerRecord, 'image' | 'imageVolumes'>
   ...record.image.layers,
   ...(record.imageVolumes ?? []).flatMap(({ layers }) => layers),
 ];
+
+const stateNames: readonly unknown[] = ['making', 'created', 'running', 'exited'] satisfies ContainerState['name'][];
+
+/** True for what every reader takes for granted. */
+export const isContainerRecord = (value: unknown): value is ContainerRecord =>
+  hasShape(value, {
+    id: 'string', sandboxId: 'string', name: 'string', config: 'object', image: 'object', runtimeHandler: 'string', bundleDir: 'string', cgroupPath: 'string', stopSignal: 'number',
+    state: 'object', owns: 'list',
+  }) &&
+  value['version'] === 1 &&
+  hasShape(value['state'], { name: 'string', createdAtNs: 'bigint' }) &&
+  stateNames.includes(value['state']['name']);
 
 /** The record after the event. An exit told twice changes nothing; an impossible transition is Fault internal. */
 export function nextContainer(record: ContainerRecord, event: ContainerEvent): ContainerRecord {

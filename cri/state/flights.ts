@@ -29,7 +29,12 @@ export class Flights<Result> {
     return result;
   }
 
-  /** Drops a kept answer: what it named is gone. */
+  /** An answer of an earlier daemon, which may not have been received: kept for the request that is repeated. */
+  keep(name: string, result: Result): void {
+    this.#unheard.set(name, result);
+  }
+
+  /** Drops a kept answer: what it named is gone, or is not as it was made any more. */
   forget(name: string): void {
     this.#unheard.delete(name);
   }

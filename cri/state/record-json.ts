@@ -23,3 +23,10 @@ export const stringifyRecord = (value: unknown): string => `${JSON.stringify(val
 
 /** Throws SyntaxError on text that is not JSON, RangeError and the like on damaged numbers. */
 export const parseRecord = (text: string): unknown => JSON.parse(text, revive);
+
+type Kind = 'string' | 'number' | 'bigint' | 'object' | 'list';
+const kindOf = (value: unknown): string => (Array.isArray(value) ? 'list' : value === null ? 'null' : typeof value);
+
+/** True when `value` is an object that has these fields, of these kinds. Others may be there, too. */
+export const hasShape = (value: unknown, shape: Readonly<Record<string, Kind>>): value is Record<string, unknown> =>
+  kindOf(value) === 'object' && Object.entries(shape).every(([key, kind]) => kindOf((value as Record<string, unknown>)[key]) === kind);

@@ -1,6 +1,6 @@
 /**
  * Records of one kind: in memory, and one atomically replaced JSON file each. A change is next → save → publish, under the id's lock;
- * what readers see has been written.
+ * what readers see has been written, unless it was only observed.
  */
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -25,26 +25,28 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
   readonly #dir: string;
   readonly #noun: string;
   readonly #next: (record: R, event: Event) => R;
+  readonly #isWhole: (value: unknown) => value is R;
   readonly #records = new Map<string, R>();
   readonly #lock = new KeyedLock<string>();
   readonly #changed: ((record: R, before: R | undefined) => void)[] = [];
   readonly #deleted: ((record: R) => void)[] = [];
 
-  /** `dir` gets one directory per id with record.json in it; `noun` is for messages. */
-  constructor(options: { dir: string; noun: string; next: (record: R, event: Event) => R }) {
+  /** `dir` gets one directory per id with record.json in it; `noun` is for messages; `isWhole` tells whether what was read is a record. */
+  constructor(options: { dir: string; noun: string; next: (record: R, event: Event) => R; isWhole: (value: unknown) => value is R }) {
     this.#dir = options.dir;
     this.#noun = options.noun;
     this.#next = options.next;
+    this.#isWhole = options.isWhole;
   }
 
-  /** Reads what is on disk. A record that cannot be read is logged and its directory left for `orphans`. */
+  /** Reads what is on disk. A record that is damaged, or of a version that we do not know, is logged and its directory left for `orphans`. */
   async load(ctx: Ctx): Promise<void> {
     // Its own directories are closed; a pod's root must be able to pass here.
     await mkdir(this.#dir, { recursive: true, mode: 0o711 });
     for (const id of await readdir(this.#dir)) {
       try {
-        const record = parseRecord(await readFile(this.#fileOf(id), 'utf8')) as R;
-        if (record.version !== 1 || record.id !== id) throw new Fault('internal', `record of version ${record.version} for ${record.id}`);
+        const record = parseRecord(await readFile(this.#fileOf(id), 'utf8'));
+        if (!this.#isWhole(record) || record.id !== id) throw new Fault('internal', `not a record of this version: ${JSON.stringify(record)?.slice(0, 200)}`);
         this.#records.set(id, record);
       } catch (error) {
         if (!isErrno(error, 'ENOENT')) ctx.log.warn({ err: error, file: this.#fileOf(id) }, `unreadable ${this.#noun} record`);
@@ -93,13 +95,26 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
 
   /** Writes a new record, before anything that it owns is made. */
   async add(record: R): Promise<void> {
-    await mkdir(join(this.#dir, record.id), { recursive: true, mode: 0o700 });
-    await this.#save(record);
+    try {
+      await mkdir(join(this.#dir, record.id), { recursive: true, mode: 0o700 });
+      await this.#save(record);
+    } catch (error) {
+      await removeTree(join(this.#dir, record.id));
+      throw error;
+    }
   }
 
   /** Applies an event. Fault not-found when the record is gone. */
   update(id: Id, event: Event): Promise<R> {
     return this.#change(id, (record) => this.#next(record, event));
+  }
+
+  /**
+   * As `update`, for what has happened already and start-up would find out again: when it cannot be written (a full disk) it is logged, and
+   * holds all the same.
+   */
+  observe(ctx: Ctx, id: Id, event: Event): Promise<R> {
+    return this.#change(id, (record) => this.#next(record, event), (error) => ctx.log.error({ err: error, [this.#noun]: id }, 'a record cannot be written'));
   }
 
   /** Notes a resource that is about to be made. */
@@ -121,17 +136,22 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
     if (record !== undefined) for (const listener of this.#deleted) listener(record);
   }
 
-  async #change(id: Id, change: (record: R) => R): Promise<R> {
+  async #change(id: Id, change: (record: R) => R, onUnwritten?: (error: unknown) => void): Promise<R> {
     using _ = await this.#lock.hold(id);
     const before = this.#records.get(id);
     if (before === undefined) throw new Fault('not-found', `${this.#noun} ${JSON.stringify(id)} not found`);
     const after = change(before);
-    if (after !== before) await this.#save(after);
+    if (after !== before) await this.#save(after, onUnwritten);
     return after;
   }
 
-  async #save(record: R): Promise<void> {
-    await writeFileAtomic(this.#fileOf(record.id), stringifyRecord(record));
+  async #save(record: R, onUnwritten?: (error: unknown) => void): Promise<void> {
+    try {
+      await writeFileAtomic(this.#fileOf(record.id), stringifyRecord(record));
+    } catch (error) {
+      if (onUnwritten === undefined) throw error;
+      onUnwritten(error);
+    }
     const before = this.#records.get(record.id);
     this.#records.set(record.id, record);
     for (const listener of this.#changed) listener(record, before);

@@ -1,7 +1,7 @@
 /**
  * A pod sandbox as we remember it, and its state machine. Pure.
  *
- *   making ──made──▶ ready ──stopped──▶ not-ready
+ *   making ──made──▶ ready ──stopped──▶ not-ready ──emptied──▶ not-ready, owning nothing
  *
  * Without a pause process a sandbox is ready because its namespaces are pinned and its network is attached, not because something runs;
  * only a sandbox with a pid namespace of its own has an init, whose death makes it not ready.
@@ -11,6 +11,7 @@ import { Fault } from '#host/fault.ts';
 import type { ProcessId } from '#host/process.ts';
 import type { SandboxId } from './ids.ts';
 import type { OwnedResource } from './owned-resource.ts';
+import { hasShape } from './record-json.ts';
 
 export interface SandboxRecord {
   readonly version: 1;
@@ -39,9 +40,22 @@ export type SandboxEvent =
   | { readonly type: 'network-attached'; readonly ips: readonly string[]; readonly cniResult: unknown }
   | { readonly type: 'init-started'; readonly init: ProcessId }
   | { readonly type: 'made' }
-  | { readonly type: 'stopped' };
+  | { readonly type: 'stopped' }
+  | { readonly type: 'emptied' };
 
-/** The record after the event; a stop told twice changes nothing. */
+const stateNames: readonly unknown[] = ['making', 'ready', 'not-ready'] satisfies SandboxRecord['state']['name'][];
+
+/** True for what every reader takes for granted. */
+export const isSandboxRecord = (value: unknown): value is SandboxRecord =>
+  hasShape(value, {
+    id: 'string', name: 'string', config: 'object', runtimeHandler: 'string', createdAtNs: 'bigint', dir: 'string', namespacesDir: 'string', hostname: 'string', ips: 'list',
+    state: 'object', owns: 'list',
+  }) &&
+  value['version'] === 1 &&
+  hasShape(value['state'], { name: 'string' }) &&
+  stateNames.includes(value['state']['name']);
+
+/** The record after the event; a stop told twice changes nothing. Between `stopped` and `emptied` what it owns is being undone. */
 export function nextSandbox(record: SandboxRecord, event: SandboxEvent): SandboxRecord {
   switch (event.type) {
     case 'network-attached':
@@ -55,6 +69,9 @@ export function nextSandbox(record: SandboxRecord, event: SandboxEvent): Sandbox
       return { ...record, state: { name: 'ready' } };
     case 'stopped':
       return record.state.name === 'not-ready' ? record : { ...record, state: { name: 'not-ready' } };
+    case 'emptied':
+      if (record.state.name !== 'not-ready') throw illegal(record, event);
+      return { ...record, owns: [] };
     default:
       return event satisfies never;
   }

@@ -23,6 +23,8 @@ export interface NodeletOptions extends CriOptions {
   readonly agentConfig?: Readonly<Record<string, unknown>>;
   /** false: no CNI configuration is written, the node must generate its own. */
   readonly cniConfig?: boolean;
+  /** false: the bridge plugin does not masquerade, pod by pod. Default true. */
+  readonly ipMasq?: boolean;
   /** Environment of the daemon. */
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
@@ -96,7 +98,7 @@ async function prepare(options: NodeletOptions) {
   for (const each of [names.podsDir, names.certsDir, path.join(dir, 'cni/net.d')]) await mkdir(each, { recursive: true });
   await options.writeHosts?.(names.certsDir);
   if (options.cniConfig !== false) {
-    const conflist = bridgeConflist({ name: `e2e-${id}`, bridge, subnet: freeSubnet(), dataDir: path.join(dir, 'cni/ipam') });
+    const conflist = bridgeConflist({ name: `e2e-${id}`, bridge, subnet: freeSubnet(), dataDir: path.join(dir, 'cni/ipam'), ipMasq: options.ipMasq ?? true });
     await writeFile(path.join(dir, 'cni/net.d/10-e2e.conflist'), conflist);
   }
   const socket = options.mode === 'agent' ? options.criSocket ?? '' : path.join(dir, 'cri.sock');
@@ -123,11 +125,14 @@ interface Private {
 /** The configuration file (YAML takes JSON). */
 function configuration(options: NodeletOptions, own: Private): object {
   const { cluster, runtime } = options;
-  const { nri, ...config } = options.config ?? {};
+  const { nri, cni, ...config } = options.config ?? {};
   const cri = {
     rootDir: own.root, stateDir: own.state, socket: path.join(own.dir, 'cri.sock'), certsDir: own.certsDir, ...(runtime === undefined ? {} : { defaultRuntime: runtime }),
     nri: { socket: path.join(own.dir, 'nri.sock'), pluginDir: path.join(own.dir, 'nri-plugins'), pluginConfigDir: path.join(own.dir, 'nri-conf.d'), ...(nri as object | undefined) },
-    cni: { confDir: path.join(own.dir, 'cni/net.d'), binDirs: [cniBinDir()], bridge: own.bridge, ...(options.cniConfig === false ? { podCidrs: [freeSubnet()] } : {}) },
+    cni: {
+      confDir: path.join(own.dir, 'cni/net.d'), binDirs: [cniBinDir()], bridge: own.bridge, ...(options.cniConfig === false ? { podCidrs: [freeSubnet()] } : {}),
+      ...(cni as object | undefined),
+    },
     ...config,
   };
   const agent = {

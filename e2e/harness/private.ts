@@ -70,12 +70,12 @@ export function hostAddress(): string {
 }
 
 /** A bridge configuration as a user would write it; bridge and IPAM folder are the test's own. */
-export function bridgeConflist(options: { readonly name: string; readonly bridge: string; readonly subnet: string; readonly dataDir: string }): string {
-  const { name, bridge, subnet, dataDir } = options;
+export function bridgeConflist(options: { readonly name: string; readonly bridge: string; readonly subnet: string; readonly dataDir: string; readonly ipMasq?: boolean }): string {
+  const { name, bridge, subnet, dataDir, ipMasq = true } = options;
   const ipam = { type: 'host-local', ranges: [[{ subnet }]], routes: [{ dst: '0.0.0.0/0' }], dataDir };
   return JSON.stringify({
     cniVersion: '1.0.0', name,
-    plugins: [{ type: 'bridge', bridge, isGateway: true, ipMasq: true, hairpinMode: true, ipam }, { type: 'portmap', capabilities: { portMappings: true } }],
+    plugins: [{ type: 'bridge', bridge, isGateway: true, ipMasq, hairpinMode: true, ipam }, { type: 'portmap', capabilities: { portMappings: true } }],
   }, undefined, 1);
 }
 
