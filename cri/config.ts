@@ -31,14 +31,14 @@ export const criKeys = {
     bridge: key(text, 'nodelet0', 'that bridge\'s name'),
   }),
   images: section('', {
-    parallelDownloads: key(integer(1, 64), 3, 'layers of one image that are fetched at the same time'),
+    parallelDownloads: live(key(integer(1, 64), 3, 'layers of one image that are fetched at the same time')),
     parallelUnpacks: optional(integer(1, 64), 2, 'layers of all images that are unpacked at the same time (default: one per processor, at least 2, at most 16)'),
-    connectionsPerBlob: key(integer(1, 32), 4, 'a big layer that comes slowly is fetched over so many connections, by range requests; 1: never'),
-    connectionsPerRegistry: key(integer(1, 256), 16, 'connections that fetch layers from one registry, for all pulls together'),
-    progressTimeout: key(duration, '5m', 'a pull to which no byte came for this long has failed; the time that unpacking takes does not count'),
+    connectionsPerBlob: live(key(integer(1, 32), 4, 'a big layer that comes slowly is fetched over so many connections, by range requests; 1: never')),
+    connectionsPerRegistry: live(key(integer(1, 256), 16, 'connections that fetch layers from one registry, for all pulls together')),
+    progressTimeout: live(key(duration, '5m', 'a pull to which no byte came for this long has failed; the time that unpacking takes does not count')),
     maxImageSize: key(size, '512Gi', 'an image that unpacks to more is refused'),
     pinned: live(key(listOf(text), [], 'references of images that no garbage collection may remove, like registry.k8s.io/pause:3.10')),
-    credentialsFile: optional(absolutePath, '/etc/nodelet/registries.json', 'auths in the format of docker\'s config.json, for pulls without a secret; read at each pull (default: none)'),
+    credentialsFile: live(optional(absolutePath, '/etc/nodelet/registries.json', 'auths in the format of docker\'s config.json, for pulls without a secret; read at each pull (default: none)')),
   }),
   metrics: section('', {
     address: optional(listenAddress, '127.0.0.1:9117', 'metrics for Prometheus at /metrics: host:port, or unix:///path for its owner alone (default: none)'),
@@ -52,7 +52,7 @@ export const criKeys = {
     port: key(integer(0, 65535), 0, '0: a free one'),
     tlsCert: optional(absolutePath, '/etc/nodelet/streaming.crt', 'PEM; with tlsKey, streams are encrypted'),
     tlsKey: optional(absolutePath, '/etc/nodelet/streaming.key', 'PEM'),
-    idleTimeout: key(duration, '4h', 'a stream on which nothing moves for so long is closed'),
+    idleTimeout: live(key(duration, '4h', 'a stream on which nothing moves for so long is closed')),
   }),
   nri: section('Node Resource Interface: plugins with a say in what becomes of pods and containers. Defaults as containerd\'s.', {
     enabled: key(flag, true, 'without plugins it costs nothing'),

@@ -72,7 +72,7 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
         return `${pods} pods, ${parts.containers.list().filter(({ state }) => state.name === 'running').length} containers`;
       },
       reload: async (context, next, changed) => {
-        await reload(context, parts, { config: next, changed });
+        await reload(context, { ...parts, streaming }, { config: next, changed });
         current = withLive(criKeys, current, next);
       },
       stop: async () => {

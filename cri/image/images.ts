@@ -10,14 +10,17 @@ import { importImages } from './import.ts';
 import { defaultLimits } from './layer-apply.ts';
 import { listImages } from './list.ts';
 import { Puller } from './pull.ts';
-import { Registry } from './registry.ts';
+import { Registry, type RegistryLimits } from './registry.ts';
 import { removeImage } from './remove.ts';
 import { imageStatus } from './status.ts';
 import { ImageStore, type ImageRecord } from './store.ts';
 import { sweepAtStart, sweepImages, type LayersInUse } from './sweep.ts';
 import { Unpacker } from './unpack.ts';
 
-export interface ImagesOptions {
+/** What can change at any time: it holds for requests and pulls from then on. */
+export type PullLimits = RegistryLimits & Pick<ImagesOptions, 'parallelDownloads'>;
+
+export interface ImagesOptions extends RegistryLimits {
   /** Records, blobs and unfinished downloads. */
   readonly imagesDir: string;
   readonly layersDir: string;
@@ -27,18 +30,14 @@ export interface ImagesOptions {
   readonly parallelDownloads?: number;
   /** Threads that unpack. Default: one per processor, at least 2. */
   readonly parallelUnpacks?: number | undefined;
-  readonly connectionsPerBlob?: number;
-  readonly connectionsPerRegistry?: number;
-  /** A pull to which no byte came for this long has failed. Default five minutes. */
-  readonly progressTimeoutMs?: number;
   /** What an image may unpack to. */
   readonly maxImageSizeBytes?: number;
   /** References whose images say `pinned`. */
   readonly pinned?: readonly string[];
-  /** Docker's config.json for the whole node, read at each pull. */
-  readonly credentialsFile?: string | undefined;
   readonly userAgent?: string;
 }
+
+const defaultParallelDownloads = 3;
 
 export class Images {
   readonly layers: Layers;
@@ -48,6 +47,7 @@ export class Images {
   readonly #registry: Registry;
   readonly #puller: Puller;
   readonly #options: ImagesOptions;
+  #parallelDownloads: number;
 
   private constructor(parts: { options: ImagesOptions; layers: Layers; store: ImageStore; blobs: BlobStore }) {
     const { options, layers, store, blobs } = parts;
@@ -55,10 +55,11 @@ export class Images {
     this.layers = layers;
     this.#store = store;
     this.#blobs = blobs;
-    const { parallelDownloads: maxParallelDownloads = 3, parallelUnpacks: threads, maxImageSizeBytes: maxBytes = defaultLimits.maxBytes } = options;
+    const { parallelUnpacks: threads, maxImageSizeBytes: maxBytes = defaultLimits.maxBytes } = options;
+    this.#parallelDownloads = options.parallelDownloads ?? defaultParallelDownloads;
     this.#unpacker = new Unpacker({ layers, threads, limits: { ...defaultLimits, maxBytes } });
     this.#registry = new Registry(options);
-    this.#puller = new Puller({ store, blobs, layers, unpacker: this.#unpacker, registry: this.#registry, maxParallelDownloads, maxImageBytes: maxBytes });
+    this.#puller = new Puller({ store, blobs, layers, unpacker: this.#unpacker, registry: this.#registry, maxParallelDownloads: () => this.#parallelDownloads, maxImageBytes: maxBytes });
   }
 
   /** Makes the directories, reads the records, removes what an interrupted process left, and follows records that another process adds until `ctx` ends. */
@@ -76,6 +77,11 @@ export class Images {
   /** PullImage. Ends when `ctx` ends, unless others wait for the same. The answer is the image's id, `sha256:…`. */
   pull(ctx: Ctx, request: { readonly ref: string; readonly auth?: AuthConfig | undefined }): Promise<{ id: string }> {
     return this.#puller.pull(ctx, request);
+  }
+
+  setLimits(limits: PullLimits): void {
+    this.#parallelDownloads = limits.parallelDownloads ?? defaultParallelDownloads;
+    this.#registry.setLimits(limits);
   }
 
   /** See pinnedNames: images that the kubelet's garbage collection leaves alone. */

@@ -32,7 +32,8 @@ export interface PullDeps {
   readonly layers: Layers;
   readonly unpacker: Unpacker;
   readonly registry: Registry;
-  readonly maxParallelDownloads: number;
+  /** Asked at each pull. */
+  readonly maxParallelDownloads: () => number;
   /** What an image may take on the disk. */
   readonly maxImageBytes: number;
 }
@@ -107,7 +108,7 @@ export class Puller {
     const chain = chainIds(config.diffIds);
     const compressedBytes = manifest.layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     if (compressedBytes > maxImageBytes) throw new Fault('invalid', `the image has ${compressedBytes} bytes of layers, more than the ${maxImageBytes} that are allowed`);
-    const plan: Plan = { session, slots: new Slots(maxParallelDownloads), manifest, config, chain, blobs: [...digests, manifest.config.digest] };
+    const plan: Plan = { session, slots: new Slots(maxParallelDownloads()), manifest, config, chain, blobs: [...digests, manifest.config.digest] };
     const layerBlobs = manifest.layers.map(({ digest }) => digest);
     try {
       using _layers = this.holds.take([...chain, ...layerBlobs]);

@@ -17,18 +17,22 @@ import { addressOf, registryEndpoints, type Endpoint } from './registry-hosts.ts
 import { answerError, readLimited, RegistryError, RegistryHttp } from './registry-http.ts';
 import { Slots } from './slots.ts';
 
-export interface RegistryOptions {
-  readonly certsDir: string;
+/** What can change at any time. */
+export interface RegistryLimits {
   /** See registry-credentials.ts. */
   readonly credentialsFile?: string | undefined;
   /** No byte of a blob for this long is a failure. Default five minutes. */
   readonly progressTimeoutMs?: number;
-  readonly userAgent?: string;
-  /** The first wait before a request is repeated; doubles each time. Default 500. */
-  readonly retryDelayMs?: number;
   /** Connections that fetch blobs: of one registry together, and of one blob. Defaults 16 and 4. */
   readonly connectionsPerRegistry?: number;
   readonly connectionsPerBlob?: number;
+}
+
+export interface RegistryOptions extends RegistryLimits {
+  readonly certsDir: string;
+  readonly userAgent?: string;
+  /** The first wait before a request is repeated; doubles each time. Default 500. */
+  readonly retryDelayMs?: number;
 }
 
 export interface FoundManifest {
@@ -57,37 +61,44 @@ const maxDelayMs = 30_000;
 const manifestTimeoutMs = 60_000;
 
 export class Registry {
-  readonly progressTimeoutMs: number;
   readonly retryDelayMs: number;
   readonly http: RegistryHttp;
   readonly auth: RegistryAuth;
-  readonly connectionsPerBlob: number;
-  readonly #connectionsPerRegistry: number;
   readonly #certsDir: string;
-  readonly #credentialsFile: string | undefined;
+  #limits: RegistryLimits;
   /** By domain. As many as there are registries in use. */
   readonly #connections = new Map<string, Slots>();
 
   constructor(options: RegistryOptions) {
     this.#certsDir = options.certsDir;
-    this.#credentialsFile = options.credentialsFile;
-    this.progressTimeoutMs = options.progressTimeoutMs ?? 300_000;
+    this.#limits = options;
     this.retryDelayMs = options.retryDelayMs ?? 500;
-    this.connectionsPerBlob = options.connectionsPerBlob ?? 4;
-    this.#connectionsPerRegistry = options.connectionsPerRegistry ?? 16;
     this.http = new RegistryHttp({ userAgent: options.userAgent ?? 'nodelet' });
     this.auth = new RegistryAuth(this.http);
+  }
+
+  get progressTimeoutMs(): number {
+    return this.#limits.progressTimeoutMs ?? 300_000;
+  }
+  get connectionsPerBlob(): number {
+    return this.#limits.connectionsPerBlob ?? 4;
+  }
+
+  /** For requests from now on; pulls that run share their connections as before. */
+  setLimits(limits: RegistryLimits): void {
+    this.#limits = limits;
+    this.#connections.clear();
   }
 
   /** Reads the configuration of the registry's hosts, anew each time. Throws Fault invalid for a broken one. */
   async session(request: { readonly reference: Reference; readonly auth: AuthConfig | undefined }): Promise<RegistrySession> {
     const endpoints = await registryEndpoints(this.#certsDir, request.reference.domain);
-    return new RegistrySession(this, { ...request, node: await readCredentials(this.#credentialsFile) }, endpoints);
+    return new RegistrySession(this, { ...request, node: await readCredentials(this.#limits.credentialsFile) }, endpoints);
   }
 
   connections(domain: string): Slots {
     let slots = this.#connections.get(domain);
-    if (slots === undefined) this.#connections.set(domain, (slots = new Slots(this.#connectionsPerRegistry)));
+    if (slots === undefined) this.#connections.set(domain, (slots = new Slots(this.#limits.connectionsPerRegistry ?? 16)));
     return slots;
   }
 

@@ -30,6 +30,8 @@ export interface Streaming {
   exec(request: ExecRequest): string;
   attach(request: AttachRequest): string;
   portForward(request: PortForwardRequest): string;
+  /** For sessions from now on. */
+  setIdleTimeout(idleMs: number): void;
   /** Ends all sessions, and with them what they run. May be called twice. */
   stop(): Promise<void>;
 }
@@ -45,13 +47,14 @@ export async function startStreaming(ctx: Ctx, config: StreamingConfig, targets:
   const own: Ctx = { ...withFields(ctx, { part: 'streaming' }), signal: AbortSignal.any([ctx.signal, ended.signal]) };
   const tokens = new Tokens<StreamRequest>(monotonicMs);
   const sessions = new Set<Promise<void>>();
+  let idleMs = config.idleTimeoutMs;
   const server = await httpServer(config);
   server.on('request', (request, response) => {
     const isKnown = redeem(tokens, request) !== undefined;
     response.writeHead(isKnown ? 400 : 404, { 'Content-Type': 'text/plain', Connection: 'close' }).end(isKnown ? 'this is a stream: ask for an upgrade to SPDY/3.1 or websocket\n' : 'not found\n');
   });
   server.on('upgrade', (request: IncomingMessage, socket: Socket, early: Buffer) => {
-    const session = open(own, { request, socket, early, idleMs: config.idleTimeoutMs }, tokens, targets).finally(() => sessions.delete(session));
+    const session = open(own, { request, socket, early, idleMs }, tokens, targets).finally(() => sessions.delete(session));
     sessions.add(session);
   });
   await listening(server, config);
@@ -66,6 +69,7 @@ export async function startStreaming(ctx: Ctx, config: StreamingConfig, targets:
     exec: (request) => url(execRequest(request)),
     attach: (request) => url(attachRequest(request)),
     portForward: (request) => url(portsRequest(request)),
+    setIdleTimeout: (ms) => void (idleMs = ms),
     stop: async () => {
       ended.abort(new Fault('canceled', 'the server stops'));
       await Promise.race([Promise.allSettled(sessions), sleep(stopMs)]);
