@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export type Misbehaviour =
   /** Half of the body, then silence on an open connection. */
   | 'stall'
+  /** The headers, then silence. */
+  | 'silent'
   /** Half of the body, then the connection ends. */
   | 'truncate'
   /** Half of the body, then the connection is reset. */
@@ -54,6 +56,7 @@ export function sendBlob(request: IncomingMessage, response: ServerResponse, fou
     ...(range === null ? {} : { 'content-range': `bytes ${start}-${end}/${size}` }),
   });
   if (request.method === 'HEAD' || size === 0) { response.end(); return; }
+  if (behave === 'silent') { response.flushHeaders(); return; }
   if (behave === 'wrong-digest') { response.end(inverted(found.file, { start, end })); return; }
   if (behave === 'too-long') { response.end(Buffer.concat([readFileSync(found.file).subarray(start, end + 1), Buffer.alloc(extra)])); return; }
   const part = behave === 'wrong-range' ? { start: 0, end: end - start } : { start, end };
