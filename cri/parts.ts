@@ -12,6 +12,7 @@ import { deviceOf } from '#host/mountinfo.ts';
 import { Fault } from '#host/fault.ts';
 import { warmThreadPool } from '#host/namespaces.ts';
 import { type CriConfig, criKeys } from './config.ts';
+import { loadDefaultProfile } from './container/apparmor.ts';
 import { injectCdiDevices as injectCdi } from './container/cdi.ts';
 import type { CreateDeps } from './container/create.ts';
 import { type Exits, watchExits } from './container/exit.ts';
@@ -121,7 +122,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const network = sandboxNetwork(cni);
   const containerLock = new KeyedLock<ContainerId>();
   const asked = new Set<ContainerId>();
-  const host = await specHost({ cgroups, appArmorProfile: undefined });
+  const host = await specHost({ cgroups, appArmorProfile: await loadDefaultProfile(ctx) });
   const kill = (own: Ctx, id: string): Promise<void> => stopContainer(own, { containers, exits, cgroups, asked }, { id, graceSeconds: 0 });
   const injectCdiDevices: CreateDeps['injectCdiDevices'] = (spec, names) => injectCdi(config.cdiSpecDirs, spec, names);
   const nriPlugins = config.nri.enabled

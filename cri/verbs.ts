@@ -77,6 +77,7 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
     nri: parts.nri,
     resolveHandler: parts.init.resolveHandler,
     cgroupPlace: parts.init.cgroupPlace,
+    selinux: parts.createContainer.host.selinux,
     assertUserNamespaces: (handler: string) => {
       const reason = parts.whyNoUserNamespaces(parts.runtimes.forNew(handler));
       if (reason !== undefined) throw new Fault('unimplemented', `user namespaces do not work here: ${reason}`);

@@ -17,10 +17,12 @@ import { writeConfigFile } from '../oci/config-file.ts';
 import { type MonitorOrder, type MonitorPaths, startMonitor } from '../oci/conmon.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { OciSpec } from '../oci/spec-types.ts';
+import { appArmorChoice } from '../spec/apparmor.ts';
 import { askedCdiDevices } from '../spec/cdi.ts';
 import { containerSpec, type SandboxFacts, type SpecHost } from '../spec/container-spec.ts';
 import type { ImageDefaults } from '../spec/process.ts';
 import { stopSignalOf } from '../spec/signals.ts';
+import { selinuxLabels } from '../spec/selinux.ts';
 import { assertSameMappings } from '../spec/user-namespace.ts';
 import { resolveUser } from '../spec/user.ts';
 import type { UserNamespace } from '../snapshot/overlay.ts';
@@ -33,10 +35,11 @@ import type { CriPaths } from '../state/paths.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';
 import { adjustContainer } from './adjust.ts';
+import { assertLoadedProfile } from './apparmor.ts';
 import { type ImageVolume, imageVolumes, mountImageVolume } from './image-volumes.ts';
 import { prepareVolumes, readAccounts } from './rootfs-files.ts';
 import { sandboxFacts } from './sandbox-facts.ts';
-import { hostDevices, prepareMounts, seccompFile } from './sources.ts';
+import { hostDevices, prepareMounts, relabelSources, seccompFile } from './sources.ts';
 
 /** What a container needs of an image (ImageRecord fits). */
 export interface ContainerImage {
@@ -44,6 +47,13 @@ export interface ContainerImage {
   readonly config: ImageDefaults;
   /** Chain ids: noted in the record, for they must stay while the container does, even when the image goes. */
   readonly layers: readonly string[];
+}
+
+/** How a container sees the files of images. */
+interface RootfsView {
+  readonly userNamespace: UserNamespace | undefined;
+  /** Of SELinux. */
+  readonly mountLabel: string | undefined;
 }
 
 export interface CreateDeps<Image extends ContainerImage = ContainerImage> {
@@ -58,7 +68,7 @@ export interface CreateDeps<Image extends ContainerImage = ContainerImage> {
   /** By id, tag or digest, as the CRI names it. */
   readonly findImage: (ref: string) => Image | undefined;
   /** Mounts an image at `<dir>/rootfs`; `readonly` for an image volume. */
-  readonly prepareRootfs: (ctx: Ctx, request: { id: string; dir: string; image: Image; readonly?: true; userNamespace: UserNamespace | undefined }) => Promise<{ rootfs: string }>;
+  readonly prepareRootfs: (ctx: Ctx, request: { id: string; dir: string; image: Image; readonly?: true } & RootfsView) => Promise<{ rootfs: string }>;
   /** The runtime of a handler name as a sandbox record has it ('' is the default). */
   readonly runtimeOf: (handler: string) => OciRuntime;
   /** Adds what CDI devices need (`vendor.com/class=name`). Fault 'invalid' for one that is not known. */
@@ -212,13 +222,16 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   const context = config.linux?.securityContext;
   const facts = sandboxFacts(sandbox, namespacePath);
   const userNamespace = userNamespaceOf(facts);
+  const mountLabel = selinuxLabels(context, { enabled: deps.host.selinux, level: facts.selinuxLevel })?.mount;
   const [{ rootfs }, mounts, devices, seccomp] = await Promise.all([
-    deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image, userNamespace }),
-    prepareMounts(config.mounts, (mount, index) => imageVolume(ctx, deps, { ...work, mount, index, userNamespace })),
+    deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image, userNamespace, mountLabel }),
+    prepareMounts(config.mounts, (mount, index) => imageVolume(ctx, deps, { ...work, mount, index, userNamespace, mountLabel })),
     hostDevices(config),
     seccompFile(config),
     letIn(record.bundleDir, facts.mappings),
+    assertLoadedProfile(appArmorChoice(context), deps.host.appArmor),
   ]);
+  if (mountLabel !== undefined) await relabelSources(mounts, mountLabel);
   const user = resolveUser(context, image.config, readAccounts(rootfs));
   const readonlyRootfs = context?.readonlyRootfs ?? false;
   const volumes = prepareVolumes(rootfs, { volumes: image.config.volumes ?? [], mounts: config.mounts, readonlyRootfs, owner: rootOf(facts.mappings) });
@@ -242,9 +255,11 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
 
 const userNamespaceOf = ({ mappings, namespaces: { user } }: SandboxFacts): UserNamespace | undefined => (mappings === undefined || user === undefined ? undefined : { path: user, mappings });
 
-function imageVolume<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<Image>, at: Preparation<Image> & { mount: Mount; index: number; userNamespace: UserNamespace | undefined }): Promise<string> | undefined {
+function imageVolume<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<Image>, at: Preparation<Image> & { mount: Mount; index: number } & RootfsView): Promise<string> | undefined {
+  const { record, userNamespace, mountLabel } = at;
   const volume = at.volumes.find(({ mountIndex }) => mountIndex === at.index);
-  return volume && mountImageVolume(ctx, (own, request) => deps.prepareRootfs(own, { ...request, userNamespace: at.userNamespace }), { id: at.record.id, bundleDir: at.record.bundleDir, volume, mount: at.mount });
+  const prepareReadonly = (own: Ctx, request: { id: string; dir: string; image: Image; readonly: true }): Promise<{ rootfs: string }> => deps.prepareRootfs(own, { ...request, userNamespace, mountLabel });
+  return volume && mountImageVolume(ctx, prepareReadonly, { id: record.id, bundleDir: record.bundleDir, volume, mount: at.mount });
 }
 
 /** The namespace of the container that pid mode TARGET names. Fault 'invalid' when it is of another pod, 'precondition' when it does not run. */

@@ -27,6 +27,7 @@ export function sandboxFacts(sandbox: SandboxRecord, namespacePath: (dir: string
       pid: sandbox.init === undefined ? undefined : `/proc/${sandbox.init.pid}/ns/pid`,
     },
     mappings,
+    selinuxLevel: sandbox.selinuxLevel ?? 's0',
     files: {
       hosts: join(dir, 'hosts'),
       hostname: join(dir, 'hostname'),

@@ -5,9 +5,11 @@ import { MountPropagation, type ContainerConfig, type Device, type Mount } from 
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
 import { type MountInfo, readMounts } from '#host/mountinfo.ts';
+import { relabel } from '#host/relabel.ts';
 import type { OciSeccomp } from '../oci/spec-types.ts';
 import { deviceNumbers, devicePermissions, type HostDevice } from '../spec/devices.ts';
 import type { PreparedMount } from '../spec/mounts.ts';
+import { assertMayRelabel } from '../spec/selinux.ts';
 import { parseSeccomp, seccompChoice } from '../spec/seccomp.ts';
 
 const maxSeccompBytes = 1024 * 1024;
@@ -28,6 +30,15 @@ export async function prepareMounts(mounts: readonly Mount[], mountImage: MountI
       return { mount, source, hostPropagation: propagationOf(source, table) };
     }),
   );
+}
+
+/** Gives the files of the mounts that ask for it the label that the container may use. Images are read as they are. */
+export async function relabelSources(mounts: readonly PreparedMount[], label: string): Promise<void> {
+  for (const { mount, source } of mounts) {
+    if (!mount.selinuxRelabel || mount.image !== undefined) continue;
+    assertMayRelabel(source);
+    await relabel(source, label);
+  }
 }
 
 async function hostSource(mount: Mount): Promise<string> {

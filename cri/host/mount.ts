@@ -73,6 +73,8 @@ export interface OverlayRequest {
   readonly work?: string;
   /** Words for overlayfs itself, such as `volatile` or `metacopy=off`. */
   readonly options?: readonly string[];
+  /** SELinux label of all files in it. */
+  readonly label?: string | undefined;
 }
 
 let hasLowerAppend: boolean | undefined;
@@ -102,6 +104,8 @@ export async function overlayByOptions(request: OverlayRequest): Promise<void> {
   const options = (lower: readonly string[]): string => {
     const words = [`lowerdir=${lower.map(escapeColon).join(':')}`];
     if (request.upper !== undefined && request.work !== undefined) words.push(`upperdir=${escapeComma(request.upper)}`, `workdir=${escapeComma(request.work)}`);
+    // Quoted, for the categories in it have a comma between them.
+    if (request.label !== undefined) words.push(`context="${request.label}"`);
     return [...words, ...(request.options ?? [])].join(',');
   };
   const mountWith = (data: string): Promise<number> => mountAsync({ source: 'overlay', target: request.target, type: 'overlay', flags: 0, data });
@@ -132,6 +136,7 @@ async function overlayByFd(request: OverlayRequest): Promise<void> {
       fsconfigString(fsFd, 'upperdir', request.upper);
       fsconfigString(fsFd, 'workdir', request.work);
     }
+    if (request.label !== undefined) fsconfigString(fsFd, 'context', request.label);
     for (const word of request.options ?? []) {
       const equals = word.indexOf('=');
       if (equals < 0) fsconfigFlag(fsFd, word);

@@ -16,8 +16,10 @@ import { mount } from '#host/mount.ts';
 import { namespacePath, pinNamespaces } from '#host/namespaces.ts';
 import type { ProcessId } from '#host/process.ts';
 import { pinUserNamespaces } from '#host/user-namespace.ts';
+import { relabel } from '#host/relabel.ts';
 import type { Nri } from '../nri/nri.ts';
 import type { CgroupPlace } from '../oci/cgroup-path.ts';
+import { mountLabel, podLevel } from '../spec/selinux.ts';
 import type { Flights } from '../state/flights.ts';
 import { newSandboxId, type SandboxId, sandboxName } from '../state/ids.ts';
 import type { CriPaths } from '../state/paths.ts';
@@ -41,6 +43,8 @@ export interface RunDeps {
   readonly nri: Pick<Nri, 'enter' | 'runPodSandbox'>;
   /** Fault unimplemented, with the reason, where pods of this handler cannot have a user namespace. */
   readonly assertUserNamespaces: (handler: string) => void;
+  /** The host uses SELinux. */
+  readonly selinux: boolean;
   readonly startInit: (ctx: Ctx, sandbox: SandboxRecord) => Promise<ProcessId>;
   readonly teardown: (ctx: Ctx, id: SandboxId) => Promise<void>;
   /** Its containers come at once. */
@@ -103,6 +107,7 @@ function newRecord(deps: RunDeps, id: SandboxId, order: { wish: SandboxWish; nam
     dir: deps.paths.sandboxDir(id),
     namespacesDir,
     hostname: wish.config.hostname === '' ? hostHostname() : wish.config.hostname,
+    ...(deps.selinux ? { selinuxLevel: freeLevel(deps, wish) } : {}),
     ips: [],
     cniResult: undefined,
     init: undefined,
@@ -122,14 +127,18 @@ function newRecord(deps: RunDeps, id: SandboxId, order: { wish: SandboxWish; nam
   };
 }
 
+const freeLevel = ({ sandboxes }: RunDeps, wish: SandboxWish): string =>
+  podLevel(wish.config.linux?.securityContext?.selinuxOptions, new Set(sandboxes.list().map(({ selinuxLevel = '' }) => selinuxLevel)), Math.random);
+
 async function build(ctx: Ctx, deps: RunDeps, id: SandboxId, wish: SandboxWish): Promise<void> {
   const { sandboxes } = deps;
   const record = sandboxes.get(id);
   if (wish.config.logDirectory !== '') await mkdir(wish.config.logDirectory, { recursive: true, mode: 0o755 });
   const owner = rootOf(wish.mappings);
+  const label = record.selinuxLevel && mountLabel(record.selinuxLevel);
   await letIn(record.dir, wish.mappings);
   await pin(ctx, record, wish);
-  if (wish.pinned.includes('ipc')) await mountSharedMemory(join(record.dir, 'shm'), owner);
+  if (wish.pinned.includes('ipc')) await mountSharedMemory(join(record.dir, 'shm'), owner, label);
   const [attached, init] = await Promise.all([
     wish.hostNetwork ? undefined : deps.network.attach(ctx, record),
     wish.sharesPid ? deps.startInit(ctx, record) : undefined,
@@ -137,6 +146,7 @@ async function build(ctx: Ctx, deps: RunDeps, id: SandboxId, wish: SandboxWish):
   if (attached !== undefined) await sandboxes.update(id, { type: 'network-attached', ...attached });
   if (init !== undefined) await sandboxes.update(id, { type: 'init-started', init });
   await writeSandboxFiles(record.dir, { hostname: record.hostname, ips: attached?.ips ?? [], dns: wish.config.dnsConfig, owner });
+  if (label !== undefined) for (const name of ['hosts', 'hostname', 'resolv.conf']) await relabel(join(record.dir, name), label);
 }
 
 async function pin(ctx: Ctx, record: SandboxRecord, wish: SandboxWish): Promise<void> {
@@ -145,7 +155,7 @@ async function pin(ctx: Ctx, record: SandboxRecord, wish: SandboxWish): Promise<
   else await pinUserNamespaces(ctx, { ...request, mappings: wish.mappings });
 }
 
-async function mountSharedMemory(target: string, { uid, gid }: Owner): Promise<void> {
+async function mountSharedMemory(target: string, { uid, gid }: Owner, label: string | undefined): Promise<void> {
   await mkdir(target, { recursive: true, mode: 0o700 });
-  await mount({ source: 'shm', target, type: 'tmpfs', options: ['nosuid', 'nodev', 'noexec', 'mode=1777', `uid=${uid}`, `gid=${gid}`, `size=${sharedMemoryBytes}`] });
+  await mount({ source: 'shm', target, type: 'tmpfs', options: ['nosuid', 'nodev', 'noexec', 'mode=1777', `uid=${uid}`, `gid=${gid}`, `size=${sharedMemoryBytes}`, ...(label === undefined ? [] : [`context="${label}"`])] });
 }

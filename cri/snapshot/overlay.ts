@@ -41,6 +41,8 @@ export interface RootfsRequest {
   readonly readonly?: boolean;
   /** The files of the image's root belong to the root of this user namespace; so does what is written. */
   readonly userNamespace?: UserNamespace | undefined;
+  /** SELinux label of all its files. */
+  readonly mountLabel?: string | undefined;
 }
 
 /** Mounts the snapshot at `<dir>/rootfs`; if it is mounted already, only says where. Throws Fault not-found when a layer is gone. */
@@ -67,7 +69,7 @@ async function mountWritable(request: RootfsRequest, layers: readonly string[]):
   // An image without layers ("FROM scratch" with nothing added) still needs a lower directory.
   const all = layers.length > 0 ? layers : [await emptyDirectory(dir)];
   await using mapped = userNamespace && (await mappedLayers(dir, all, userNamespace.path));
-  const overlay = { target: rootfs, lower: mapped?.paths ?? all, upper, work };
+  const overlay = { target: rootfs, lower: mapped?.paths ?? all, upper, work, label: request.mountLabel };
   try {
     await overlayMount({ ...overlay, options: writableOptions });
   } catch (error) {
@@ -95,14 +97,15 @@ async function adoptRoot(upper: string, lower: readonly string[], mappings: IdMa
   if (telling !== undefined) await chmod(upper, telling.mode & 0o7777);
 }
 
-/** overlayfs wants two lower directories when there is no upper one: a single layer is bound instead. */
+/** overlayfs wants two lower directories when there is no upper one: a single layer is bound instead, but for a label, which only a mount of its own can have. */
 async function mountReadonly(request: RootfsRequest, lower: readonly string[]): Promise<void> {
-  const { dir, userNamespace } = request;
+  const { dir, userNamespace, mountLabel: label } = request;
   const { rootfs: target } = snapshotPaths(dir);
   const [source = await emptyDirectory(dir), ...below] = lower;
-  if (below.length === 0) return userNamespace === undefined ? bind({ source, target, readonly: true }) : idmappedBind({ source, target, userNamespace: userNamespace.path, readonly: true });
-  await using mapped = userNamespace && (await mappedLayers(dir, lower, userNamespace.path));
-  await overlayMount({ target, lower: mapped?.paths ?? lower });
+  if (below.length === 0 && label === undefined) return userNamespace === undefined ? bind({ source, target, readonly: true }) : idmappedBind({ source, target, userNamespace: userNamespace.path, readonly: true });
+  const all = below.length === 0 ? [source, await emptyDirectory(dir)] : lower;
+  await using mapped = userNamespace && (await mappedLayers(dir, all, userNamespace.path));
+  await overlayMount({ target, lower: mapped?.paths ?? all, label });
 }
 
 async function emptyDirectory(dir: string): Promise<string> {

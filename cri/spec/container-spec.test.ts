@@ -20,7 +20,7 @@ function input(config: DeepPartial<ContainerConfig>, rest: Partial<ContainerSpec
     config: full,
     sandbox: {
       id: 's1', name: 'pod', namespace: 'default', uid: 'u1', hostname: 'pod', privileged: false,
-      mappings: undefined,
+      mappings: undefined, selinuxLevel: 's0',
       namespaces: { net: '/ns/net', ipc: '/ns/ipc', uts: '/ns/uts', pid: undefined },
       files: { hosts: '/pod/hosts', hostname: '/pod/hostname', resolvConf: '/pod/resolv.conf', shm: '/pod/shm' },
     },
@@ -85,7 +85,7 @@ const cases: [string, ContainerSpecInput][] = [
       { linux: { securityContext: { privileged: true, namespaceOptions: { network: NamespaceMode.NODE, pid: NamespaceMode.NODE, ipc: NamespaceMode.NODE } } } },
       {
         sandbox: {
-          id: 's1', name: 'pod', namespace: 'default', uid: 'u1', hostname: 'node', privileged: true, mappings: undefined,
+          id: 's1', name: 'pod', namespace: 'default', uid: 'u1', hostname: 'node', privileged: true, mappings: undefined, selinuxLevel: 's0',
           namespaces: { net: undefined, ipc: undefined, uts: undefined, pid: undefined },
           files: { hosts: '/pod/hosts', hostname: '/pod/hostname', resolvConf: '/pod/resolv.conf', shm: undefined },
         },

@@ -5,13 +5,15 @@ import type { IdMappings } from '#host/id-mapping.ts';
 import type { CgroupPlace } from '../oci/cgroup-path.ts';
 import type { OciSeccomp, OciSpec } from '../oci/spec-types.ts';
 import { capabilitySets } from './capabilities.ts';
-import { appArmorProfile, pathMasks, selinuxLabel, type AppArmorHost } from './confinement.ts';
+import { appArmorChoice, type AppArmorHost, appArmorProfile } from './apparmor.ts';
+import { pathMasks } from './confinement.ts';
 import { deviceSpec, type HostDevice } from './devices.ts';
 import { planMounts, type PodFiles, type PreparedMount } from './mounts.ts';
 import { containerNamespaces, type SandboxNamespaces } from './namespaces.ts';
 import { processArgs, processEnv, workingDirectory, type ImageDefaults } from './process.ts';
 import { ociResources, oomScoreAdj, type ResourceHost } from './resources.ts';
 import { defaultSeccomp, seccompChoice } from './seccomp.ts';
+import { selinuxLabels } from './selinux.ts';
 import { ociMappings } from './user-namespace.ts';
 import type { ResolvedUser } from './user.ts';
 
@@ -42,6 +44,8 @@ export interface SandboxFacts {
   /** Of its user namespace, when it has its own. */
   readonly mappings: IdMappings | undefined;
   readonly files: PodFiles;
+  /** Of its SELinux labels. */
+  readonly selinuxLevel: string;
 }
 
 export interface ContainerSpecInput {
@@ -101,7 +105,7 @@ export function containerSpec(input: ContainerSpecInput): OciSpec {
     cgroupWritable: false,
   });
   const { devices, rules } = deviceSpec(input.devices, { privileged });
-  const label = selinuxLabel(context?.selinuxOptions, { enabled: host.selinux, privileged });
+  const labels = selinuxLabels(context, { enabled: host.selinux, level: sandbox.selinuxLevel });
   return {
     ociVersion,
     process: {
@@ -113,8 +117,8 @@ export function containerSpec(input: ContainerSpecInput): OciSpec {
       capabilities,
       noNewPrivileges: context?.noNewPrivs ?? false,
       oomScoreAdj: oomScoreAdj(config.linux?.resources?.oomScoreAdj, host.lowestOomScoreAdj),
-      ...given('apparmorProfile', appArmorProfile(context, host.appArmor)),
-      ...given('selinuxLabel', label),
+      ...given('apparmorProfile', appArmorProfile(appArmorChoice(context), host.appArmor)),
+      ...given('selinuxLabel', labels?.process),
     },
     root: { path: input.rootfs, readonly: context?.readonlyRootfs ?? false },
     mounts,
@@ -133,7 +137,7 @@ export function containerSpec(input: ContainerSpecInput): OciSpec {
       ...given('rootfsPropagation', rootfsPropagation),
       ...pathMasks(context),
       ...given('seccomp', seccomp(input, capabilities.effective)),
-      ...given('mountLabel', label),
+      ...given('mountLabel', labels?.mount),
     },
   };
 }

@@ -26,6 +26,8 @@ export interface SandboxRecord {
   /** Files named net, ipc and uts, as far as the pod has its own. */
   readonly namespacesDir: string;
   readonly hostname: string;
+  /** Of its SELinux labels; absent where SELinux is off. */
+  readonly selinuxLevel?: string;
   /** First is primary; empty with the host's network. */
   readonly ips: readonly string[];
   /** The CNI result as the last plugin printed it. */
