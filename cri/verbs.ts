@@ -20,6 +20,7 @@ import { removePodSandbox } from './sandbox/remove.ts';
 import { runPodSandbox } from './sandbox/run.ts';
 import { isVisible, matchesFilter, podSandbox, podSandboxInfo, podSandboxStatus } from './sandbox/status.ts';
 import { stopPodSandbox } from './sandbox/stop.ts';
+import { updatePodSandboxResources } from './sandbox/update-resources.ts';
 import type { ContainerId } from './state/ids.ts';
 import { PerVersion } from './state/per-version.ts';
 import type { SandboxRecord } from './state/sandbox-record.ts';
@@ -28,7 +29,7 @@ import { listPodSandboxMetrics } from './stats/metrics.ts';
 import type { Streaming } from './streaming/server.ts';
 import { containerStats, listContainerStats, listPodSandboxStats, podSandboxStats } from './stats/stats.ts';
 
-type SandboxVerbs = Pick<RuntimeVerbs, 'runPodSandbox' | 'stopPodSandbox' | 'removePodSandbox' | 'podSandboxStatus' | 'listPodSandbox'>;
+type SandboxVerbs = Pick<RuntimeVerbs, 'runPodSandbox' | 'stopPodSandbox' | 'removePodSandbox' | 'updatePodSandboxResources' | 'podSandboxStatus' | 'listPodSandbox'>;
 type ContainerVerbs = Pick<
   RuntimeVerbs,
   'createContainer' | 'startContainer' | 'stopContainer' | 'removeContainer' | 'containerStatus' | 'listContainers' | 'updateContainerResources' | 'reopenContainerLog' | 'execSync'
@@ -96,6 +97,7 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
     runPodSandbox: (ctx, request) => runPodSandbox(ctx, run, request),
     stopPodSandbox: async (ctx, id) => void (await stopPodSandbox(ctx, removeSandbox, id)),
     removePodSandbox: (ctx, id) => removePodSandbox(ctx, removeSandbox, id),
+    updatePodSandboxResources: (ctx, request) => updatePodSandboxResources(ctx, { sandboxes, nri: parts.nri }, request),
     podSandboxStatus: (id, isVerbose) => {
       const record = visible(id);
       return { status: podSandboxStatus(record), info: isVerbose ? podSandboxInfo(record) : {} };

@@ -7,7 +7,7 @@ import {
   type LinuxContainerResources, ListMetricDescriptorsResponse, type MetricDescriptor, type PodSandboxConfig, type PodSandboxStats, PodSandboxStatsResponse, type PodSandboxStatus, PodSandboxStatusResponse, type PortForwardRequest,
   PortForwardResponse, RemoveContainerResponse, RemovePodSandboxResponse,
   ReopenContainerLogResponse, RunPodSandboxResponse, type RuntimeConfigResponse, RuntimeServiceService, type RuntimeServiceServer, StartContainerResponse,
-  type StatusResponse, StopContainerResponse, StopPodSandboxResponse, UpdateContainerResourcesResponse, UpdatePodSandboxResourcesResponse,
+  type StatusResponse, StopContainerResponse, StopPodSandboxResponse, UpdateContainerResourcesResponse, type UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse,
   UpdateRuntimeConfigResponse, type VersionResponse,
 } from '#cri-api';
 import type { Ctx } from '#host/ctx.ts';
@@ -24,6 +24,7 @@ export interface RuntimeVerbs extends ListVerbs {
   runPodSandbox(ctx: Ctx, request: { config: PodSandboxConfig | undefined; runtimeHandler: string }): Promise<string>;
   stopPodSandbox(ctx: Ctx, id: string): Promise<void>;
   removePodSandbox(ctx: Ctx, id: string): Promise<void>;
+  updatePodSandboxResources(ctx: Ctx, request: UpdatePodSandboxResourcesRequest): Promise<void>;
   podSandboxStatus(id: string, isVerbose: boolean): { status: PodSandboxStatus; info: Record<string, string> };
 
   createContainer(ctx: Ctx, request: { podSandboxId: string; config: ContainerConfig | undefined }): Promise<string>;
@@ -72,8 +73,10 @@ const sandboxMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServic
     return RemovePodSandboxResponse.create();
   }),
   podSandboxStatus: unary(log, 'PodSandboxStatus', (_ctx, request) => PodSandboxStatusResponse.create(verbs.podSandboxStatus(request.podSandboxId, request.verbose))),
-  // The kubelet has resized the pod's own group already; a sandbox has nothing of its own to resize (CRI api.proto: best effort).
-  updatePodSandboxResources: unary(log, 'UpdatePodSandboxResources', () => UpdatePodSandboxResourcesResponse.create()),
+  updatePodSandboxResources: unary(log, 'UpdatePodSandboxResources', async (ctx, request) => {
+    await verbs.updatePodSandboxResources(ctx, request);
+    return UpdatePodSandboxResourcesResponse.create();
+  }),
 });
 
 const containerMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServiceServer> => ({

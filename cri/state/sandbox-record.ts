@@ -6,7 +6,7 @@
  * Without a pause process a sandbox is ready because its namespaces are pinned and its network is attached, not because something runs;
  * only a sandbox with a pid namespace of its own has an init, whose death makes it not ready.
  */
-import type { PodSandboxConfig } from '#cri-api';
+import { type LinuxContainerResources, LinuxPodSandboxConfig, type PodSandboxConfig } from '#cri-api';
 import { Fault } from '#host/fault.ts';
 import type { ProcessId } from '#host/process.ts';
 import type { SandboxId } from './ids.ts';
@@ -42,6 +42,7 @@ export type SandboxEvent =
   | { readonly type: 'network-attached'; readonly ips: readonly string[]; readonly cniResult: unknown }
   | { readonly type: 'init-started'; readonly init: ProcessId }
   | { readonly type: 'made' }
+  | { readonly type: 'resources-updated'; readonly overhead: LinuxContainerResources | undefined; readonly resources: LinuxContainerResources | undefined }
   | { readonly type: 'stopped' }
   | { readonly type: 'emptied' };
 
@@ -69,6 +70,10 @@ export function nextSandbox(record: SandboxRecord, event: SandboxEvent): Sandbox
     case 'made':
       if (record.state.name !== 'making') throw illegal(record, event);
       return { ...record, state: { name: 'ready' } };
+    case 'resources-updated': {
+      const { overhead, resources } = event;
+      return { ...record, config: { ...record.config, linux: { ...(record.config.linux ?? LinuxPodSandboxConfig.create()), overhead, resources } } };
+    }
     case 'stopped':
       return record.state.name === 'not-ready' ? record : { ...record, state: { name: 'not-ready' } };
     case 'emptied':

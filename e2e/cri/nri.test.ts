@@ -6,6 +6,8 @@ import { connect } from 'node:net';
 import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { connectCri, LinuxContainerResources, UpdatePodSandboxResourcesRequest, type UpdatePodSandboxResourcesResponse } from '#cri-api';
 import { eventually } from '../harness/eventually.ts';
 import { nothingLeft } from '../harness/leaks.ts';
 import { startNodelet, type Nodelet } from '../harness/nodelet.ts';
@@ -51,6 +53,14 @@ const shares = async (crictl: Crictl, id: string): Promise<string> => (await cri
 /** CreateContainerResponse: adjust (1) { env (4), linux (6) { resources (2) { cpu (2) { shares (1) } } } }. */
 const adjustment = field(1, message(field(4, message(field(1, 'FROM_NRI'), field(2, 'yes'))), field(6, field(2, field(2, field(1, field(1, 333)))))));
 
+/** crictl has no word for it. */
+async function resizePod(node: Nodelet, podSandboxId: string): Promise<void> {
+  const client = connectCri(node.socket);
+  const request = UpdatePodSandboxResourcesRequest.create({ podSandboxId, resources: LinuxContainerResources.create({ cpuShares: 512n }) });
+  await promisify<UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse>((message, done) => void client.runtime.updatePodSandboxResources(message, done))(request);
+  client.close();
+}
+
 test('a plugin hears every moment in order, changes what is made, and updates and evicts what runs', what, () => withNode({}, async ({ node, crictl, plugin, pod, create }) => {
   using double = await plugin({ validates: true, react: ({ method }) => (method === 'CreateContainer' ? adjustment : undefined) });
   const web = await pod('web');
@@ -62,10 +72,11 @@ test('a plugin hears every moment in order, changes what is made, and updates an
   assert.equal(await shares(crictl, env), '444');
   await double.evict(env);
   await eventually('the eviction', () => crictl.json<Inspected>(['inspect', env]), ({ status }) => status.state === 'CONTAINER_EXITED' && status.exitCode === 137);
+  await resizePod(node, web.id);
   for (const command of [['rm', env], ['stopp', web.id], ['rmp', web.id]]) await crictl.run(command);
   assert.deepEqual(double.events.map(({ method }) => method), [
-    'RunPodSandbox', 'CreateContainer', 'ValidateContainerAdjustment', 'PostCreateContainer', 'StartContainer', 'PostStartContainer', 'StopContainer', 'RemoveContainer',
-    'StopPodSandbox', 'RemovePodSandbox',
+    'RunPodSandbox', 'CreateContainer', 'ValidateContainerAdjustment', 'PostCreateContainer', 'StartContainer', 'PostStartContainer', 'StopContainer',
+    'UpdatePodSandbox', 'PostUpdatePodSandbox', 'RemoveContainer', 'StopPodSandbox', 'RemovePodSandbox',
   ]);
   assert.deepEqual([...new Set(double.events.map((event) => event.pod))], [web.id]);
   assert.deepEqual([...new Set(double.events.map((event) => event.container).filter(Boolean))], [env]);
