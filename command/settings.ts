@@ -1,4 +1,5 @@
 /** The whole configuration: files, drop-ins and flags laid over each other, read by the tables of keys, with every problem at once. */
+import { resolve } from 'node:path';
 import { dropInDir, describeProblem, type FileProblem, type Layer, merge, readConfigFiles, speakerOf } from '#host/config/files.ts';
 import { writeDocument } from '#host/config/document.ts';
 import { allKeys, type Place, type Problem, readKeys, section, unknownKey, valueAt } from '#host/config/key.ts';
@@ -32,7 +33,7 @@ export interface Settings {
 /** `isWholeNode`: both halves run in one process. Fault invalid names every problem with file, line and key. */
 export async function loadSettings(flags: Flags, isWholeNode = true): Promise<Settings> {
   const given = flags['config'];
-  const file = typeof given === 'string' ? given : defaultConfigFile;
+  const file = typeof given === 'string' ? resolve(given) : defaultConfigFile;
   const unreadable: FileProblem[] = [];
   const files = await readConfigFiles(file, { mustExist: typeof given === 'string' }, (problem) => unreadable.push(problem));
   const settings = settingsOf([...files, ...flagLayers(flags)], isWholeNode, unreadable.map(({ source, message }) => `${source}: ${message}`));

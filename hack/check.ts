@@ -69,7 +69,7 @@ function checkDoor(source: Source, found: Import): void {
 }
 
 /** What the command line may name of the halves. */
-const entrances = /^(cri|agent)\/(daemon|config|wipe)\.ts$|^cri\/(image\/images|state\/paths|check\/check)\.ts$/;
+const entrances = /^(cri|agent)\/(daemon|config|wipe)\.ts$|^cri\/(image\/images|state\/paths|check\/(check|program))\.ts$/;
 /** End-to-end tests see the program only from outside, but share the scripts that build the judges and start a cluster. */
 const mayEnter = (path: string, target: string): boolean =>
   path.startsWith('nodelet.') ? topOf(target) === 'command' || target === 'nodelet.ts' : topOf(path) === 'command' ? entrances.test(target) : topOf(path) === 'e2e' && topOf(target) === 'hack';

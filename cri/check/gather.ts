@@ -15,11 +15,11 @@ import { mountOf } from '#host/mountinfo.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import type { CriConfig } from '../config.ts';
 import { tryRuntimes } from '../oci/probe.ts';
-import type { CgroupFacts, HostFacts, NetworkFacts, Program, Runtime, StorageFacts } from './facts.ts';
+import type { CgroupFacts, HostFacts, NetworkFacts, Runtime, StorageFacts } from './facts.ts';
+import { findVersion, programTimeoutMs } from './program.ts';
 import { kernelFacts, listenersOn, openFileLimits, readText, systemName } from './read-proc.ts';
 
 const scratchBase = '/run';
-const programTimeoutMs = 10_000;
 
 /** Everything there is to know; a thing that cannot be found out is a fact too, so nothing here throws but a defect or the end of `ctx`. */
 export async function gatherFacts(ctx: Ctx, config: CriConfig, ports: readonly number[]): Promise<HostFacts> {
@@ -28,14 +28,16 @@ export async function gatherFacts(ctx: Ctx, config: CriConfig, ports: readonly n
   try {
     // The trial overlay first: it loads the module that the list of file systems shows then.
     const storage = await storageFacts(config.rootDir);
-    const [conmon, podInit, iptables, criu] = await Promise.all(['conmon', 'podInit', 'iptables', 'criu'].map((what) => program(ctx, what === 'conmon' ? config.conmon : what === 'podInit' ? config.podInit : what)));
+    const [conmon, podInit, iptables, criu] = await Promise.all([
+      findVersion(ctx, config.conmon), findVersion(ctx, config.podInit), findVersion(ctx, 'iptables'), findVersion(ctx, 'criu'),
+    ]);
     return {
       isRoot, storage, hostName: hostname(), system: await systemName(),
       kernel: await kernelFacts(await findProgram('apparmor_parser') !== undefined),
       cgroup: await cgroupFacts(ctx),
       runtimes: await runtimeFacts(ctx, config, scratch),
-      conmon: conmon!, podInit: podInit!, iptables: iptables!, criu: criu!, // four in, four out
-      network: await networkFacts(ctx, config, scratch, iptables?.path),
+      conmon, podInit, iptables, criu,
+      network: await networkFacts(ctx, config, scratch, iptables.path),
       swapBytes: await swapBytes(),
       memoryBytes: totalmem(),
       openFiles: await openFileLimits(),
@@ -45,19 +47,6 @@ export async function gatherFacts(ctx: Ctx, config: CriConfig, ports: readonly n
     };
   } finally {
     await removeTree(scratch);
-  }
-}
-
-async function program(ctx: Ctx, name: string): Promise<Program> {
-  const path = await findProgram(name);
-  if (path === undefined) return { name, path, version: '' };
-  try {
-    const { stdout, stderr } = await run(withTimeout(ctx, programTimeoutMs), { path, args: ['--version'] });
-    const [first = ''] = `${stdout.toString('utf8')}\n${stderr.toString('utf8')}`.trim().split('\n');
-    return { name, path, version: /\d/.test(first) ? first.replace(/ version |: /, ' ') : '' };
-  } catch {
-    ctx.signal.throwIfAborted();
-    return { name, path, version: '' };
   }
 }
 
