@@ -30,7 +30,7 @@ const commands: Readonly<Record<string, Command>> = {
   check: without('check', async (flags) => (await import('./command/check.ts')).check(flags)),
   image: async (flags, args) => (await import('./command/images.ts')).image(flags, args),
   wipe: without('wipe', async (flags) => (await import('./command/wipe.ts')).wipe(flags)),
-  version: without('version', () => (console.log(`nodelet ${version()} (Node ${process.versions.node})`), 0)),
+  version: without('version', async () => (await import('./command/version.ts')).printVersion(version())),
   help: (_flags, [name]) => help(name),
 };
 

@@ -8,6 +8,7 @@ export interface Line {
 }
 
 const commentColumn = 42;
+const longestLine = 160;
 
 /** `lineOf` says what stands at each key. A key that takes effect at a reload is the caller's to mark in the comment. */
 export function writeDocument(keys: Keys, lineOf: (place: Place, entry: Key, isLive: boolean) => Line): string {
@@ -31,7 +32,11 @@ export function writeDocument(keys: Keys, lineOf: (place: Place, entry: Key, isL
   return `${lines.join('\n')}\n`;
 }
 
-const withComment = (line: string, comment: string): string => (comment === '' ? line : `${line.padEnd(commentColumn - 1)} # ${comment}`);
+function withComment(line: string, comment: string): string {
+  if (comment === '') return line;
+  const beside = `${line.padEnd(commentColumn - 1)} # ${comment}`;
+  return beside.length <= longestLine ? beside : `${/^ */.exec(line)?.[0]}# ${comment}\n${line}`;
+}
 
 /** A value in YAML's flow style, on one line. */
 function inline(value: unknown): string {
