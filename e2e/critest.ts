@@ -78,7 +78,7 @@ function start(options: CritestOptions, own: { nriSocket: string; writeHosts: (c
   const { runtime, server } = options;
   if (server === 'containerd') return startContainerd({ runtime, writeHosts: own.writeHosts });
   const program = runtime === 'runc' ? judge('runc') : systemProgram('crun');
-  return startNodelet({ mode: 'cri', writeHosts: own.writeHosts, config: { runtimes: [{ name: runtime, path: program }] } });
+  return startNodelet({ mode: 'cri', writeHosts: own.writeHosts, config: { runtimes: [{ name: runtime, path: program }], nri: { socket: own.nriSocket } } });
 }
 
 function flags(options: CritestOptions, own: { socket: string; nriSocket: string; report: string }): string[] {
