@@ -6,6 +6,7 @@ import { buildLayout } from '../images/build.ts';
 import { judgesDir } from '../judges/pins.ts';
 import { measureFloor } from './floor.ts';
 import { measureIdle, measureLife, measureMany, measurePull, pull, Results, type Bench } from './measure.ts';
+import { measureChurn, measureStanding } from './long.ts';
 import { markdownTable, textTable } from './numbers.ts';
 import { cgroupHierarchies } from './place.ts';
 import { type Options, parseOptions, usage } from './options.ts';
@@ -15,6 +16,9 @@ import { attach, runtimePath, type Server, startContainerd, startNodelet } from 
 const say = (line: string): void => console.error(line);
 const busybox = 'registry.k8s.io/e2e-test-images/busybox:1.29-2';
 const pause = 'registry.k8s.io/pause:3.10.2';
+
+const standingPods = 100;
+const churnPods = 1000;
 
 const aborted = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -26,7 +30,7 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 
 /** How to start each server that we start ourselves. */
 function starters(options: Options, registry: Registry, onTmpfs = false): (() => Promise<Server>)[] {
-  const start = { runtime: options.runtime, registry, ipMasq: options.ipMasq, sandboxImage: pause, onTmpfs };
+  const start = { runtime: options.runtime, registry, ipMasq: options.ipMasq, sandboxImage: pause, onTmpfs, delay: options.delay };
   return [...(options.nodelet ? [() => startNodelet(start)] : []), ...(options.best ? [() => startNodelet(start, true)] : []), ...(options.containerd ? [() => startContainerd(start)] : [])];
 }
 
@@ -40,11 +44,22 @@ async function startServers(options: Options, registry: Registry, add: (server: 
 
 async function measure(options: Options, bench: Bench): Promise<void> {
   const wants = (part: Options['only'][number]): boolean => options.only.includes(part);
-  if (wants('memory')) measureIdle(bench);
-  if (wants('life')) await measureLife(bench, options.rounds);
+  const recordDelay = async (during: string): Promise<void> => {
+    for (const server of bench.servers) {
+      const delayMs = await server.longestDelayMs();
+      if (delayMs !== undefined) bench.results.add(`event loop late at most, during ${during}`, 'ms', server.name, delayMs);
+    }
+  };
+  if (wants('memory')) await measureIdle(bench);
+  if (wants('life')) await measureLife(bench, options.rounds).then(() => recordDelay('single calls'));
   if (wants('pods') || wants('memory') || wants('lists')) {
-    for (const pods of options.pods) await measureMany(bench, { pods, repeats: options.repeats, memory: wants('memory'), lists: wants('lists') });
+    for (const pods of options.pods) {
+      await measureMany(bench, { pods, repeats: options.repeats, memory: wants('memory'), lists: wants('lists') });
+      await recordDelay(`${pods} pods`);
+    }
   }
+  if (wants('standing')) await measureStanding(bench, standingPods);
+  if (wants('churn')) await measureChurn(bench, churnPods);
 }
 
 function print(options: Options, results: Results, servers: readonly Server[], note = ''): void {

@@ -1,6 +1,7 @@
 /** The measurements. Servers take turns within every round, so that a busy moment of the machine hits all of them. */
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ListContainersResponse } from '#cri-api';
 import { measureMemory } from './memory.ts';
 import type { Row, Unit } from './numbers.ts';
@@ -41,7 +42,7 @@ export interface Bench {
 }
 
 let names = 0;
-async function planFor(bench: Bench, server: Server): Promise<PodPlan> {
+export async function planFor(bench: Bench, server: Server): Promise<PodPlan> {
   names += 1;
   const name = `bench-${process.pid}-${names}`;
   const logDirectory = path.join(server.logDirectory, name);
@@ -51,7 +52,7 @@ async function planFor(bench: Bench, server: Server): Promise<PodPlan> {
 }
 
 /** The servers, beginning with another one each round. */
-const inTurn = (servers: readonly Server[], round: number): Server[] => servers.map((_, i) => servers[(i + round) % servers.length]).filter((server) => server !== undefined);
+export const inTurn = (servers: readonly Server[], round: number): Server[] => servers.map((_, i) => servers[(i + round) % servers.length]).filter((server) => server !== undefined);
 
 /** One pod after the other, every call on its own. The first round warms up and is not counted. */
 export async function measureLife(bench: Bench, rounds: number): Promise<void> {
@@ -65,7 +66,7 @@ export async function measureLife(bench: Bench, rounds: number): Promise<void> {
 }
 
 /** With several servers at work, an error must say whose it is. */
-async function naming<T>(server: Server, work: () => Promise<T>): Promise<T> {
+export async function naming<T>(server: Server, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
@@ -87,7 +88,7 @@ async function oneLife(bench: Bench, server: Server, results: Results): Promise<
 const maxAtOnce = 10;
 
 /** Runs `work` for all items, at most ten at a time. Waits for all that began before it fails. */
-async function bounded<Item, Result>(items: readonly Item[], work: (item: Item) => Promise<Result>): Promise<Result[]> {
+export async function bounded<Item, Result>(items: readonly Item[], work: (item: Item) => Promise<Result>): Promise<Result[]> {
   const results: Result[] = [];
   let next = 0;
   const lane = async (): Promise<void> => {
@@ -152,10 +153,14 @@ async function measureLists({ results }: Bench, { client, name }: Server, count:
   for (let i = 0; i < listRepeats / 4; i += 1) await results.time(`ListContainerStats of ${count}`, name, () => call((done) => client.runtime.listContainerStats({ filter: undefined }, done)));
 }
 
+/** After work, until a server is at rest. */
+export const settleMs = 15_000;
+
 /** Memory of the daemon alone. */
-export function measureIdle({ servers, results }: Bench): void {
+export async function measureIdle({ servers, results }: Bench): Promise<void> {
+  await sleep(settleMs);
   for (const server of servers) {
-    if (server.process !== undefined) results.add('memory of the daemon, idle (PSS)', 'MiB', server.name, measureMemory(server.process.pid, server.process.dir).daemonMiB);
+    if (server.process !== undefined) results.add('memory of the daemon, at rest (PSS)', 'MiB', server.name, measureMemory(server.process.pid, server.process.dir).daemonMiB);
   }
 }
 
@@ -176,6 +181,8 @@ export async function measurePull(bench: Pick<Bench, 'results' | 'signal' | 'say
         if (server === undefined) continue;
         try {
           await naming(server, () => bench.results.time(`pull ${reference}${note}`, server.name, () => pull(server, reference)));
+          const delayMs = await server.longestDelayMs();
+          if (delayMs !== undefined) bench.results.add('event loop late at most, during a pull', 'ms', server.name, delayMs);
         } finally {
           await server.close();
         }

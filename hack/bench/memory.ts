@@ -35,9 +35,11 @@ export interface Usage {
   readonly podProcesses: number;
 }
 
+/** The daemon and what is there because of its pods, the workload left out. */
+export const processesOf = (daemonPid: number, dir: string): number[] => [daemonPid, ...podProcesses(processes(), daemonPid, dir)];
+
 /** `dir` occurs in the command lines of everything the daemon starts for its pods; their children belong to them. */
-export function measureMemory(daemonPid: number, dir: string): Usage {
-  const all = processes();
+function podProcesses(all: readonly Process[], daemonPid: number, dir: string): number[] {
   const ours = new Set(all.filter(({ pid, commandLine }) => pid !== process.pid && commandLine.includes(dir)).map(({ pid }) => pid));
   ours.add(daemonPid);
   for (let grown = true; grown; ) {
@@ -45,7 +47,11 @@ export function measureMemory(daemonPid: number, dir: string): Usage {
     for (const { pid, parent } of all) if (ours.has(parent)) ours.add(pid);
     grown = ours.size > before;
   }
-  const forPods = all.filter(({ pid, commandLine }) => ours.has(pid) && pid !== daemonPid && !commandLine.split(' ').includes(workloadMark));
-  const podsKiB = forPods.reduce((sum, { pid }) => sum + pssKiB(pid), 0);
+  return all.filter(({ pid, commandLine }) => ours.has(pid) && pid !== daemonPid && !commandLine.split(' ').includes(workloadMark)).map(({ pid }) => pid);
+}
+
+export function measureMemory(daemonPid: number, dir: string): Usage {
+  const forPods = podProcesses(processes(), daemonPid, dir);
+  const podsKiB = forPods.reduce((sum, pid) => sum + pssKiB(pid), 0);
   return { daemonMiB: pssKiB(daemonPid) / 1024, podsMiB: podsKiB / 1024, podProcesses: forPods.length };
 }

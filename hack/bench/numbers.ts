@@ -20,7 +20,7 @@ export function summarize(samples: readonly number[]): Summary | undefined {
   return { count: sorted.length, median: at(0.5), p10: at(0.1), p90: at(0.9) };
 }
 
-export type Unit = 'ms' | 'MiB' | '';
+export type Unit = 'ms' | 'MiB' | '%' | '';
 
 /** One line of the result: the same thing measured on each server. */
 export interface Row {

@@ -1,7 +1,7 @@
 /** The command line of the benchmark. Pure. */
 import { parseArgs } from 'node:util';
 
-const parts = ['life', 'pods', 'memory', 'lists', 'pull'] as const;
+const parts = ['life', 'pods', 'memory', 'lists', 'pull', 'standing', 'churn'] as const;
 export type Part = (typeof parts)[number];
 
 export interface Options {
@@ -9,6 +9,7 @@ export interface Options {
   readonly best: boolean;
   readonly containerd: boolean;
   readonly floor: boolean;
+  readonly delay: boolean;
   readonly sockets: readonly { readonly name: string; readonly socket: string }[];
   readonly runtime: 'runc' | 'crun';
   readonly rounds: number;
@@ -36,11 +37,13 @@ export const usage = `Measures CRI servers side by side, taking turns, and print
   --no-nodelet          without ours
   --best                and nodelet once more, with the OCI runtime that it chooses itself
   --floor               the programs alone
+  --delay               print how late our event loop was at most in each part
   --runtime runc|crun   default runc
   --rounds N            rounds of the single calls (default 30)
   --pods N,N            how many pods at a time in parallel, ten in flight (default 10,50)
   --repeats N           rounds of the parallel part and of pulls (default 3)
-  --only PART,PART      ${parts.join(', ')} (default: all but pull)
+  --only PART,PART      ${parts.join(', ')} (default: the first four)
+                        standing: restart and idle processor time with 100 pods; churn: 1000 pods come and go
   --host-network        pods without a network of their own
   --seccomp WHICH       unconfined (default) or default (RuntimeDefault)
   --ip-masq             let the bridge plugin masquerade per pod (nodelet does that once per node)
@@ -55,7 +58,7 @@ export function parseOptions(argv: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...argv],
     options: {
-      against: { type: 'string', multiple: true }, socket: { type: 'string', multiple: true }, 'no-nodelet': { type: 'boolean' }, best: { type: 'boolean' }, floor: { type: 'boolean' },
+      against: { type: 'string', multiple: true }, socket: { type: 'string', multiple: true }, 'no-nodelet': { type: 'boolean' }, best: { type: 'boolean' }, floor: { type: 'boolean' }, delay: { type: 'boolean' },
       runtime: { type: 'string', default: 'runc' }, rounds: { type: 'string', default: '30' }, pods: { type: 'string', default: '10,50' }, repeats: { type: 'string', default: '3' },
       only: { type: 'string', default: 'life,pods,memory,lists' }, 'host-network': { type: 'boolean' }, seccomp: { type: 'string', default: 'unconfined' },
       'ip-masq': { type: 'boolean' }, image: { type: 'string' }, json: { type: 'string' }, markdown: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
@@ -71,7 +74,7 @@ export function parseOptions(argv: readonly string[]): Options {
   const runtime = oneOf('--runtime', values.runtime, ['runc', 'crun']);
   const only = values.only.split(',').map((part) => oneOf('--only', part, parts));
   return {
-    nodelet: values['no-nodelet'] !== true, best: values.best === true, containerd: (values.against ?? []).length > 0, floor: values.floor === true, sockets, runtime,
+    nodelet: values['no-nodelet'] !== true, best: values.best === true, containerd: (values.against ?? []).length > 0, floor: values.floor === true, delay: values.delay === true, sockets, runtime,
     rounds: count('--rounds', values.rounds), pods: values.pods.split(',').map((text) => count('--pods', text)), repeats: count('--repeats', values.repeats), only,
     hostNetwork: values['host-network'] === true, seccomp: oneOf('--seccomp', values.seccomp, ['unconfined', 'default']), ipMasq: values['ip-masq'] === true,
     image: values.image, json: values.json, markdown: values.markdown === true, help: values.help === true,

@@ -3,11 +3,12 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { connectCri, type CriClient, type VersionResponse } from '#cri-api';
-import { logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../cluster/processes.ts';
+import { connectCri, type CriClient, type ListPodSandboxResponse, type VersionResponse } from '#cri-api';
+import { killService, logFile, runningPid, startService, stopService, waitUntilReady, type Service } from '../cluster/processes.ts';
 import { containerdConfig } from '../judges/containerd-config.ts';
 import { findJudge, judgesDir } from '../judges/pins.ts';
 import { cgroupHierarchies, conflist, keepAbsent, makePlace, removePlace, type Place } from './place.ts';
+import { longestDelayMs } from './event-loop.ts';
 import { call, Life } from './pod.ts';
 import type { Registry } from '../registry.ts';
 
@@ -20,6 +21,10 @@ export interface Server {
   /** Undefined for a server that somebody else started: its memory cannot be told from others'. */
   readonly process: { readonly pid: number; readonly dir: string } | undefined;
   readonly version: string;
+  /** kill -9 and a new start; milliseconds until it lists that many sandboxes. */
+  restart(sandboxes: number): Promise<number>;
+  /** How late its event loop was at most since the last question, in milliseconds; undefined where it cannot tell. */
+  longestDelayMs(): Promise<number | undefined>;
   /** Its pods and, if we started it, itself and everything it made. */
   close(): Promise<void>;
 }
@@ -31,6 +36,8 @@ export interface StartOptions {
   readonly sandboxImage: string;
   /** For pulls: ext4 does not reuse inodes freed in the last minute, which distorts repeated ones. */
   readonly onTmpfs: boolean;
+  /** Ours tells how late its event loop is, which costs a timer. */
+  readonly delay: boolean;
 }
 
 const top = path.resolve(import.meta.dirname, '../..');
@@ -55,6 +62,7 @@ interface Started {
   readonly service: Service;
   readonly socket: string;
   readonly afterwards: () => void;
+  readonly metricsSocket?: string | undefined;
 }
 
 /** Ready when Version answers. */
@@ -73,13 +81,39 @@ async function open(started: Started): Promise<Server> {
     await startService(service);
     await waitUntilReady(service, () => call<VersionResponse>((done) => client.runtime.version({ version: 'v1' }, done)).then(() => true, () => false), 60_000);
     await waitForNetwork(client, logFile(service));
-    const pid = runningPid(service);
-    if (pid === undefined) throw new Error(`${name} ended; see ${logFile(service)}`);
     const { runtimeVersion } = await call<VersionResponse>((done) => client.runtime.version({ version: 'v1' }, done));
-    return { name, client, life, cgroup: place.cgroup, logDirectory: path.join(place.dir, 'logs'), process: { pid, dir: place.dir }, version: runtimeVersion, close };
+    return {
+      name, client, life, cgroup: place.cgroup, logDirectory: path.join(place.dir, 'logs'), version: runtimeVersion, close,
+      get process() {
+        const pid = runningPid(service);
+        if (pid === undefined) throw new Error(`${name} ended; see ${logFile(service)}`);
+        return { pid, dir: place.dir };
+      },
+      restart: (sandboxes) => restart(started, sandboxes),
+      longestDelayMs: async () => (started.metricsSocket === undefined ? undefined : longestDelayMs(started.metricsSocket)),
+    };
   } catch (error) {
     await close();
     throw error;
+  }
+}
+
+async function restart({ service, socket, name }: Started, sandboxes: number): Promise<number> {
+  await killService(service);
+  const begin = performance.now();
+  await startService(service);
+  for (;;) {
+    // A new one each time: a channel that met a closed door waits before it knocks again.
+    const client = connectCri(socket);
+    try {
+      const { items } = await call<ListPodSandboxResponse>((done) => client.runtime.listPodSandbox({ filter: undefined }, done));
+      if (items.length === sandboxes) return performance.now() - begin;
+    } catch {
+      if (runningPid(service) === undefined) throw new Error(`${name} did not start again; see ${logFile(service)}`);
+    } finally {
+      client.close();
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
@@ -116,6 +150,7 @@ export async function startNodelet(options: StartOptions, best = false): Promise
   const place = await makePlace('nlb', options);
   const { confDir, certsDir } = await furnish(place, options);
   const socket = path.join(place.dir, 'cri.sock');
+  const metricsSocket = path.join(place.dir, 'metrics.sock');
   const cri = {
     rootDir: path.join(place.dir, 'root'),
     stateDir: path.join(place.dir, 'state'),
@@ -124,6 +159,7 @@ export async function startNodelet(options: StartOptions, best = false): Promise
     ...(best ? {} : { runtimes: [{ name: options.runtime, path: runtimePath(options.runtime) }] }),
     cni: { confDir, binDirs: [cniBinDir()] },
     nri: { enabled: false },
+    ...(options.delay ? { metrics: { address: `unix://${metricsSocket}` } } : {}),
   };
   // The configuration is YAML, which takes JSON.
   await writeFile(path.join(place.dir, 'config.yaml'), JSON.stringify({ log: { level: 'info' }, cri }));
@@ -132,7 +168,7 @@ export async function startNodelet(options: StartOptions, best = false): Promise
     name: 'nodelet', dir: place.dir, program: node, args: [...flags, bundle, 'cri', '--config', path.join(place.dir, 'config.yaml')],
     env: { UV_THREADPOOL_SIZE: '16' },
   };
-  return open({ name: best ? 'nodelet (best)' : 'nodelet', place, service, socket, afterwards: () => undefined });
+  return open({ name: best ? 'nodelet (best)' : 'nodelet', place, service, socket, afterwards: () => undefined, metricsSocket: options.delay ? metricsSocket : undefined });
 }
 
 /** containerd with its shim, as a distribution would run it but for names and places. */
@@ -173,5 +209,6 @@ export async function attach(name: string, socket: string): Promise<Server> {
     client.close();
     await removePlace(place);
   };
-  return { name, client, life, cgroup: place.cgroup, logDirectory: place.dir, process: undefined, version: runtimeVersion, close };
+  const restart = (): Promise<number> => Promise.reject(new Error(`${name} is somebody else's: it is not restarted`));
+  return { name, client, life, cgroup: place.cgroup, logDirectory: place.dir, process: undefined, version: runtimeVersion, restart, longestDelayMs: async () => undefined, close };
 }
