@@ -32,7 +32,7 @@ const dictionaryTail =
   'Jan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMTchunked,text/html,image/png,image/jpg,image/gif,' +
   'application/xml,application/xhtml+xml,text/plain,text/javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.';
 
-const dictionary = Buffer.concat([...dictionaryWords.split(' ').map((word) => counted(word.replace('_', ' '))), Buffer.from(dictionaryTail, 'latin1')]);
+export const dictionary = Buffer.concat([...dictionaryWords.split(' ').map((word) => counted(word.replace('_', ' '))), Buffer.from(dictionaryTail, 'latin1')]);
 /** Adler-32 of the dictionary, as a zlib stream names it. */
 const dictionaryId = 0xe3c6a7c2;
 
