@@ -5,7 +5,7 @@ import type { TerminalSize } from './targets.ts';
 const maxTextLength = 4096;
 
 /** The sizes in `text`, and what is left for the next piece. What is no size is skipped. Pure. */
-function parseSizes(text: string): { readonly sizes: TerminalSize[]; readonly rest: string } {
+export function parseSizes(text: string): { readonly sizes: TerminalSize[]; readonly rest: string } {
   const sizes: TerminalSize[] = [];
   const end = text.lastIndexOf('}') + 1;
   for (const [object] of text.slice(0, end).matchAll(/\{[^{}]*\}/g)) {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { duplexPair } from 'node:stream';
 import { test } from 'node:test';
 import { isFault } from '#host/fault.ts';
-import { Channel, endChannel } from '../channel.ts';
+import { type Channel, endChannel } from '../channel.ts';
 import { eventually } from '../eventually.fake.ts';
 import { Transport } from '../transport.ts';
 import { FakeSpdyClient } from './client.fake.ts';
@@ -44,18 +44,18 @@ const expected: readonly object[] = [
 
 function told(frames: readonly Frame[]): object[] {
   let window: InflateWindow;
-  const result: { kind: string; text?: string; isLast?: boolean }[] = [];
+  const result: { kind: string; streamId?: number; text?: string; isLast?: boolean; headers?: object }[] = [];
   for (const frame of frames) {
     if (frame.kind === 'data') {
       const last = result.at(-1);
       const text = frame.bytes.toString();
       if (last?.kind === 'data' && last.isLast === false && text !== '') last.text += text;
-      else result.push({ kind: 'data', ...{ streamId: frame.streamId }, isLast: frame.isLast, text });
+      else result.push({ kind: 'data', streamId: frame.streamId, isLast: frame.isLast, text });
     } else if ('headerBlock' in frame) {
       const { headerBlock, ...rest } = frame;
       const read = readHeaderBlock(headerBlock, window);
       ({ window } = read);
-      result.push({ ...rest, ...{ headers: Object.fromEntries(read.headers) } });
+      result.push({ ...rest, headers: Object.fromEntries(read.headers) });
     } else result.push(frame);
   }
   return result;
