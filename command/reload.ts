@@ -2,10 +2,10 @@
  * The configuration of a running nodelet, read again on SIGHUP and when its files change. What is wrong changes nothing; what cannot
  * change while it runs is named. Containers are never touched.
  */
+import { basename, dirname } from 'node:path';
 import type { Ctx } from '#host/ctx.ts';
 import { explain } from '#host/fault.ts';
 import { watchDirectory } from '#host/watch-dir.ts';
-import { dirname } from 'node:path';
 import { changedKeys, type Settings } from './settings.ts';
 
 /** Takes over the live keys `changed`, dotted and below its section. All or nothing: throws Fault when a value cannot be used. */
@@ -20,6 +20,9 @@ export interface ReloadDeps {
   readonly begins?: () => void;
   readonly ended?: () => void;
 }
+
+/** For what inotify loses. */
+const rescanMs = 60_000;
 
 export class Reloader {
   readonly #deps: ReloadDeps;
@@ -39,8 +42,22 @@ export class Reloader {
 
   /** Follows the files until `ctx` is given up. */
   watch(ctx: Ctx): void {
+    const { file, dropInDir } = this.#started;
     const again = (): void => void this.reload(ctx, false);
-    for (const dir of [dirname(this.#started.file), this.#started.dropInDir]) watchDirectory(ctx, dir, again, { rescanMs: 60_000 });
+    let inner = new AbortController();
+    const watchDropIns = (): void => {
+      inner.abort();
+      inner = new AbortController();
+      watchDirectory({ ...ctx, signal: AbortSignal.any([ctx.signal, inner.signal]) }, dropInDir, again, { rescanMs, only: (name) => name.endsWith('.yaml') });
+    };
+    const names = [basename(file), basename(dropInDir)];
+    // The drop-ins' directory may come, or be another, whenever the one above it changes.
+    const above = (): void => {
+      watchDropIns();
+      again();
+    };
+    watchDirectory(ctx, dirname(file), above, { rescanMs, only: (name) => names.includes(name) });
+    watchDropIns();
   }
 
   /** One at a time. `isAsked`: somebody waits for an answer, so "no change" is said too. Never rejects. */

@@ -7,6 +7,8 @@ export interface WatchOptions {
   readonly debounceMs?: number;
   /** Also called this often without any change; and how soon a directory that appears is noticed. Default 20 000, the kubelet's. */
   readonly rescanMs?: number;
+  /** Names of entries whose changes count; default: all. Rescans call regardless. */
+  readonly only?: (name: string) => boolean;
 }
 
 /**
@@ -14,7 +16,7 @@ export interface WatchOptions {
  * Does not keep the process alive. `onChange` is not called for the state at the start.
  */
 export function watchDirectory(ctx: Ctx, path: string, onChange: () => void, options: WatchOptions = {}): void {
-  const { debounceMs = 100, rescanMs = 20_000 } = options;
+  const { debounceMs = 100, rescanMs = 20_000, only } = options;
   let watcher: FSWatcher | undefined;
   let pending: NodeJS.Timeout | undefined;
   const changed = (): void => {
@@ -31,7 +33,7 @@ export function watchDirectory(ctx: Ctx, path: string, onChange: () => void, opt
     if (watcher !== undefined) return;
     try {
       watcher = watch(path, { persistent: false }, (event, name) => {
-        changed();
+        if (name === null || only === undefined || only(name)) changed();
         // The directory itself was moved or removed: its inode is no longer the one at `path`.
         if (event === 'rename' && name !== null && path.endsWith(`/${name}`)) forget();
       });
