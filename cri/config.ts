@@ -15,6 +15,7 @@ export const criKeys = {
     listOf(record({
       name: required(text, 'the handler that a RuntimeClass names'),
       path: required(absolutePath, 'a program with runc\'s command line'),
+      privilegedWithoutHostDevices: key(flag, false, 'privileged containers get only the devices that they name'),
     }), 'a list like [{name: runc, path: /usr/sbin/runc}]'), [],
     'empty: crun and runc where they work, crun first. Else: [{name: runc, path: /usr/sbin/runc}]')),
   defaultRuntime: live(optional(text, 'crun', 'the handler of pods without a RuntimeClass (default: the first that works)')),

@@ -123,3 +123,10 @@ test('one joins the pid namespace of another container of its pod', { skip }, as
   assert.deepEqual(lines, ['1']);
   assert.equal(pod.containers.get(target).state.name, 'running');
 });
+
+test('a handler may keep the devices of the host from privileged containers', { skip }, async () => {
+  await using pod = await testPod({ podPrivileged: true, privilegedWithoutHostDevices: true });
+  const devices = [{ containerPath: '/dev/mine', hostPath: '/dev/kmsg', permissions: 'r' }];
+  const lines = await output(pod, 'ls /dev', { devices, linux: linux({ privileged: true }) });
+  assert.deepEqual(['mine', 'kmsg', 'null'].map((name) => lines.includes(name)), [true, false, true]);
+});

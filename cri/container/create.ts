@@ -134,7 +134,7 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
   await Promise.all([containers.add(record), record.logPath === undefined ? undefined : mkdir(dirname(record.logPath), { recursive: true, mode: 0o755 })]);
   try {
     using monitor = startMonitor(deps.monitor, { runtime, place: deps.placeMonitor, order: monitorOrder(record) });
-    const { spec, user } = await prepare(own, deps, { record, order, sandbox, image, volumes, place });
+    const { spec, user } = await prepare(own, deps, { record, order, sandbox, image, volumes, runtime, place });
     using _entered = await deps.nri.enter();
     const adjusted = await adjustContainer(own, deps, { record, spec, cgroupDriver: runtime.cgroupDriver });
     await writeConfigFile(record.bundleDir, adjusted);
@@ -213,6 +213,7 @@ interface Preparation<Image> {
   readonly sandbox: SandboxRecord;
   readonly image: Image;
   readonly volumes: readonly ImageVolume<Image>[];
+  readonly runtime: OciRuntime;
   readonly place: CgroupPlace;
 }
 
@@ -226,7 +227,7 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   const [{ rootfs }, mounts, devices, seccomp] = await Promise.all([
     deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image, userNamespace, mountLabel }),
     prepareMounts(config.mounts, (mount, index) => imageVolume(ctx, deps, { ...work, mount, index, userNamespace, mountLabel })),
-    hostDevices(config),
+    hostDevices(config, { all: !work.runtime.privilegedWithoutHostDevices }),
     seccompFile(config),
     letIn(record.bundleDir, facts.mappings),
     assertLoadedProfile(appArmorChoice(context), deps.host.appArmor),
@@ -248,6 +249,8 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
     devices,
     seccompFile: seccomp,
     targetPid: targetPid(deps, record, context?.namespaceOptions?.targetId ?? ''),
+    features: work.runtime.features,
+    hasHostDevices: !work.runtime.privilegedWithoutHostDevices,
     host: deps.host,
   });
   return { spec: await deps.injectCdiDevices(spec, askedCdiDevices(config)), user: { uid: user.uid, gid: user.gid, supplementalGroups: user.additionalGids } };

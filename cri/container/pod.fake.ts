@@ -88,6 +88,7 @@ export const shell = (script: string, rest: Partial<ContainerConfig> = {}): Part
 export interface PodOptions {
   readonly podPrivileged?: boolean;
   readonly imageVolumes?: readonly string[];
+  readonly privilegedWithoutHostDevices?: boolean;
   /** The pod has a user namespace of its own, whose root is this id on the host. */
   readonly rootId?: number;
 }
@@ -102,7 +103,8 @@ export async function testPod(options: PodOptions = {}): Promise<TestPod> {
   for (const path of [paths.conmonSocketsDir, scratchDir, logDir, paths.containersDir]) await mkdir(path, { recursive: true });
   const cgroups = openCgroups();
   const cgroupParent = `/nodelet-test-${process.pid}-${attempts++}`;
-  const runtime = await workingRuntime({ ctx, cgroups, cgroupParent, stateDir: join(dir, 'probe'), ociRootDir: paths.ociRootDir });
+  const { privilegedWithoutHostDevices = false } = options;
+  const runtime = { ...(await workingRuntime({ ctx, cgroups, cgroupParent, stateDir: join(dir, 'probe'), ociRootDir: paths.ociRootDir })), privilegedWithoutHostDevices };
   const host = await specHost({ cgroups, appArmorProfile: undefined });
   const base = await busyboxRoot(join(dir, 'base'));
   const sandboxes = sandboxStore(paths.sandboxesDir);

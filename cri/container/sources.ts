@@ -67,9 +67,9 @@ export function propagationOf(path: string, table: readonly MountInfo[]): Prepar
   return found?.propagation.some((word) => word.startsWith('master:')) === true ? 'slave' : 'private';
 }
 
-/** The config's devices; for a privileged container all of the host's, and the config's on top. */
-export async function hostDevices(config: ContainerConfig): Promise<HostDevice[]> {
-  const all = config.linux?.securityContext?.privileged === true ? await devicesIn({ containerPath: '/dev', hostPath: '/dev', permissions: 'rwm' }) : [];
+/** The config's devices; for a privileged container all of the host's (unless its handler says otherwise), and the config's on top. */
+export async function hostDevices(config: ContainerConfig, privileged: { all: boolean }): Promise<HostDevice[]> {
+  const all = privileged.all && config.linux?.securityContext?.privileged === true ? await devicesIn({ containerPath: '/dev', hostPath: '/dev', permissions: 'rwm' }) : [];
   return [...all, ...(await Promise.all(config.devices.map(askedDevices))).flat()];
 }
 

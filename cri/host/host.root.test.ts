@@ -40,7 +40,8 @@ test("a pod's namespaces are pinned with lo up, host name and sysctls set, and t
 test('a sysctl that the kernel refuses leaves nothing pinned', async (t) => {
   const parent = await scratch(t);
   await warmThreadPool();
-  assert.throws(() => pinNamespaces({ dir: join(parent, 'ns'), kinds: ['net'], sysctls: { 'net.ipv4.no_such': '1' } }), { code: 'ENOENT' });
+  assert.throws(() => pinNamespaces({ dir: join(parent, 'ns'), kinds: ['net'], sysctls: { 'net.ipv4.no_such': '1' } }), { kind: 'invalid', message: /sysctl net\.ipv4\.no_such=1: this kernel does not have it/ });
+  assert.throws(() => pinNamespaces({ dir: join(parent, 'ns'), kinds: ['ipc'], sysctls: { 'kernel.shmmni': 'many' } }), { kind: 'invalid', message: /kernel\.shmmni=many: the kernel refuses it/ });
   assert.deepEqual([await readdir(parent), await mountsBelow(parent)], [[], []]);
 });
 

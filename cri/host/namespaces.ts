@@ -11,6 +11,7 @@ import { closeSync, mkdirSync, openSync, readdirSync, rmdirSync, unlinkSync, wri
 import { readFile, stat } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { isErrno } from './errno.ts';
+import { Fault } from './fault.ts';
 import { CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, ioctl, MNT_DETACH, mountSync, setns, sethostname, socket, SOCK_CLOEXEC, umountSync, unshare } from './libc.ts';
 import { MS_BIND } from './mount-flags.ts';
 
@@ -78,7 +79,15 @@ export function makePinTargets(dir: string, kinds: readonly PinKind[]): void {
 export function furnish(request: Pick<PinRequest, 'kinds' | 'hostname' | 'sysctls'>): void {
   if (request.hostname !== undefined && request.kinds.includes('uts')) sethostname(request.hostname);
   if (request.kinds.includes('net')) setLoopbackUp();
-  for (const [name, value] of Object.entries(request.sysctls ?? {})) writeFileSync(sysctlPath(name), value);
+  for (const [name, value] of Object.entries(request.sysctls ?? {})) writeSysctl(name, value);
+}
+
+function writeSysctl(name: string, value: string): void {
+  try {
+    writeFileSync(sysctlPath(name), value);
+  } catch (error) {
+    throw new Fault('invalid', `sysctl ${name}=${value}: ${isErrno(error, 'ENOENT') ? 'this kernel does not have it for a pod' : 'the kernel refuses it'}`, error);
+  }
 }
 
 /**

@@ -99,5 +99,9 @@ function bySysctlOwner(sysctls: Readonly<Record<string, string>>): { own: Record
 
 async function writeAsRoot(ctx: Ctx, dir: string, sysctl: { name: string; value: string }): Promise<void> {
   const pins = (['user', 'ipc'] as const).map((kind) => `--${kind}=${namespacePath(dir, kind)}`);
-  await runChecked(withTimeout(ctx, childTimeoutMs), { path: await needed('nsenter'), args: [...pins, 'tee', sysctlPath(sysctl.name)], stdin: sysctl.value });
+  try {
+    await runChecked(withTimeout(ctx, childTimeoutMs), { path: await needed('nsenter'), args: [...pins, 'tee', sysctlPath(sysctl.name)], stdin: sysctl.value });
+  } catch (error) {
+    throw new Fault('invalid', `sysctl ${sysctl.name}=${sysctl.value}: the kernel refuses it`, error);
+  }
 }

@@ -22,7 +22,7 @@ import type { OciSpec } from './spec-types.ts';
 
 export interface ProbeOptions {
   /** Empty: `crun` and `runc`, as far as they are installed, in this order. */
-  readonly configured: readonly { readonly name: string; readonly path: string }[];
+  readonly configured: readonly Candidate[];
   readonly cgroupDriver: CgroupDriver;
   /** Group below which the trial containers are made. */
   readonly cgroupParent: string;
@@ -39,6 +39,7 @@ interface Candidate {
   readonly name: string;
   /** Absolute. */
   readonly path: string;
+  readonly privilegedWithoutHostDevices?: boolean | undefined;
 }
 
 interface Verdict {
@@ -106,7 +107,7 @@ async function installed(names: readonly string[]): Promise<Candidate[]> {
 }
 
 
-const describe = (options: ProbeOptions, { name, path }: Candidate, judged: Pick<Verdict, 'version' | 'features'> & { entry: RuntimeEntry }): OciRuntime => ({
+const describe = (options: ProbeOptions, { name, path, privilegedWithoutHostDevices = false }: Candidate, judged: Pick<Verdict, 'version' | 'features'> & { entry: RuntimeEntry }): OciRuntime => ({
   name,
   path,
   entry: judged.entry,
@@ -115,6 +116,7 @@ const describe = (options: ProbeOptions, { name, path }: Candidate, judged: Pick
   rootDir: options.ociRootDir(name),
   cgroupDriver: options.cgroupDriver,
   version: judged.version,
+  privilegedWithoutHostDevices,
   features: judged.features ?? runtimeFeatures(judged.version, undefined),
 });
 

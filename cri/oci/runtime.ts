@@ -24,6 +24,8 @@ export interface OciRuntime {
   /** As `--version` says: `crun 1.8.1`. */
   readonly version: string;
   readonly features: RuntimeFeatures;
+  /** A privileged container gets no devices of the host but those that it names. */
+  readonly privilegedWithoutHostDevices: boolean;
   /** How it is started where it works. */
   readonly entry: RuntimeEntry;
   /** Held while it places a process. */

@@ -1,7 +1,7 @@
 /** What a sandbox may ask for. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig } from '#cri-api';
+import { LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, type PortMapping, Protocol } from '#cri-api';
 import { hostsFile, resolvConf } from './files.ts';
 import { sandboxWish } from './request.ts';
 
@@ -24,7 +24,14 @@ test('the containers share a pid namespace by default, as the CRI says, and have
   assert.equal(sandboxWish(linux({ pid: NamespaceMode.NODE })).sharesPid, false);
 });
 
+const port = (fields: Partial<PortMapping>): PodSandboxConfig => config({ portMappings: [{ protocol: Protocol.TCP, containerPort: 80, hostPort: 8080, hostIp: '', ...fields }] });
+
 const refused: [string, PodSandboxConfig, RegExp][] = [
+  ['a host name that is too long', config({ hostname: 'h'.repeat(65) }), /config\.hostname: .* is longer than 64 bytes/],
+  ['a protocol that is none', port({ protocol: 7 as Protocol }), /port_mappings\[0\]\.protocol: 7 is none of/],
+  ['a host port that is none', port({ hostPort: 65_536 }), /port_mappings\[0\]\.host_port: 65536/],
+  ['a container port that is none', port({ containerPort: 0 }), /port_mappings\[0\]\.container_port: 0/],
+  ['a host address that is none', port({ hostIp: 'localhost' }), /port_mappings\[0\]\.host_ip: "localhost"/],
   ['no metadata', config({ metadata: undefined }), /config\.metadata: is missing/],
   ['an empty name', config({ metadata: { ...metadata, name: '' } }), /config\.metadata\.name: is empty/],
   ['a cgroup parent that climbs', config({ linux: { ...LinuxPodSandboxConfig.create(), cgroupParent: '/a/../../b' } }), /cgroup_parent.*"\.\."/],

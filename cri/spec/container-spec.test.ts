@@ -29,7 +29,7 @@ function input(config: DeepPartial<ContainerConfig>, rest: Partial<ContainerSpec
     rootfs: '/c1/rootfs',
     cgroup: { cgroupsPath: '/kubepods/c1', cgroupPath: '/kubepods/c1' },
     mounts: [], volumes: [], devices: [],
-    seccompFile: undefined, targetPid: undefined,
+    seccompFile: undefined, targetPid: undefined, features: { recursiveReadOnly: true, idmappedMounts: true }, hasHostDevices: true,
     host: {
       capabilities: allCapabilities.filter((name) => name !== 'CAP_SYS_RESOURCE'),
       lowestOomScoreAdj: 0, appArmor: { enabled: false }, selinux: false, arch: 'x64',
@@ -111,6 +111,16 @@ const refused: [string, () => ContainerSpecInput, RegExp][] = [
   ['nothing to run', () => input({}, { image: { name: 'x' } }), /no command specified/],
   ['a NUL in a variable', () => input({ envs: [{ key: 'A', value: Buffer.from('a\0b') }] }), /NUL/],
   ['recursive read-only without read-only', () => input({}, { mounts: [prepared({ containerPath: '/a', hostPath: '/b', recursiveReadOnly: true })] }), /needs readonly/],
+  [
+    'recursive read-only that the OCI runtime does not have',
+    () => input({}, { features: { recursiveReadOnly: false, idmappedMounts: false }, mounts: [prepared({ containerPath: '/a', hostPath: '/b', readonly: true, recursiveReadOnly: true })] }),
+    /^RROUnsupported: mount \/a/,
+  ],
+  [
+    'mapped ids that the OCI runtime does not have',
+    () => input({}, { features: { recursiveReadOnly: false, idmappedMounts: false }, mounts: [prepared({ containerPath: '/a', hostPath: '/b', uidMappings: [{ hostId: 1, containerId: 0, length: 1 }] })] }),
+    /cannot map ids/,
+  ],
   [
     'recursive read-only with propagation',
     () => input({}, { mounts: [prepared({ containerPath: '/a', hostPath: '/b', readonly: true, recursiveReadOnly: true, propagation: MountPropagation.PROPAGATION_BIDIRECTIONAL })] }),

@@ -8,7 +8,7 @@ import { capabilitySets } from './capabilities.ts';
 import { appArmorChoice, type AppArmorHost, appArmorProfile } from './apparmor.ts';
 import { pathMasks } from './confinement.ts';
 import { deviceSpec, type HostDevice } from './devices.ts';
-import { planMounts, type PodFiles, type PreparedMount } from './mounts.ts';
+import { type MountFeatures, planMounts, type PodFiles, type PreparedMount } from './mounts.ts';
 import { containerNamespaces, type SandboxNamespaces } from './namespaces.ts';
 import { processArgs, processEnv, workingDirectory, type ImageDefaults } from './process.ts';
 import { ociResources, oomScoreAdj, type ResourceHost } from './resources.ts';
@@ -62,6 +62,10 @@ export interface ContainerSpecInput {
   /** The text of a Localhost seccomp profile, already parsed. */
   readonly seccompFile: OciSeccomp | undefined;
   readonly targetPid: string | undefined;
+  /** Of the OCI runtime. */
+  readonly features: MountFeatures;
+  /** What a privileged container gets of the host's devices. */
+  readonly hasHostDevices: boolean;
   readonly host: SpecHost;
 }
 
@@ -98,13 +102,14 @@ export function containerSpec(input: ContainerSpecInput): OciSpec {
   const capabilities = capabilitySets(context?.capabilities, { privileged, held: host.capabilities });
   const { mounts, rootfsPropagation } = planMounts({
     mounts: input.mounts,
+    features: input.features,
     volumes: input.volumes,
     pod: sandbox.files,
     readonlyRootfs: context?.readonlyRootfs ?? false,
     privileged,
     cgroupWritable: false,
   });
-  const { devices, rules } = deviceSpec(input.devices, { privileged });
+  const { devices, rules } = deviceSpec(input.devices, { privileged: privileged && input.hasHostDevices });
   const labels = selinuxLabels(context, { enabled: host.selinux, level: sandbox.selinuxLevel });
   return {
     ociVersion,

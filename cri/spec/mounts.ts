@@ -25,6 +25,7 @@ export interface MountInput {
   readonly pod: PodFiles;
   /** VOLUMEs of the image: place in the container → directory on the host. */
   readonly volumes: readonly { readonly containerPath: string; readonly source: string }[];
+  readonly features: MountFeatures;
   readonly readonlyRootfs: boolean;
   readonly privileged: boolean;
   /** The container may write to its own groups (v2, privileged containers may anyway). */
@@ -82,7 +83,13 @@ const isKnown = (value: MountPropagation): value is KnownPropagation => value in
 /** Options the CRI may ask for beyond read-only (Mount.mount_options). */
 const extraOptions: readonly string[] = ['noexec', 'nodev', 'nosuid', 'exec', 'dev', 'suid', 'noatime', 'nodiratime', 'relatime', 'strictatime', 'nosymfollow'];
 
-function criMount({ mount, source, hostPropagation }: PreparedMount): OciMount {
+/** What the OCI runtime can do with mounts. */
+export interface MountFeatures {
+  readonly recursiveReadOnly: boolean;
+  readonly idmappedMounts: boolean;
+}
+
+function criMount({ mount, source, hostPropagation }: PreparedMount, features: MountFeatures): OciMount {
   const place = mount.containerPath;
   const invalid = (why: string): Fault => new Fault('invalid', `mount ${place}: ${why}`);
   if (place === '') throw new Fault('invalid', `mount of ${mount.hostPath}: container_path is empty`);
@@ -91,6 +98,10 @@ function criMount({ mount, source, hostPropagation }: PreparedMount): OciMount {
   const propagation = propagationOption[mount.propagation];
   if (mount.recursiveReadOnly && !mount.readonly) throw invalid('recursive_read_only needs readonly');
   if (mount.recursiveReadOnly && propagation !== 'rprivate') throw invalid('recursive_read_only needs private propagation');
+  // A message that begins so tells clients that they may ask again without (k8s.io/cri-api pkg/errors ErrRROUnsupported).
+  if (mount.recursiveReadOnly && !features.recursiveReadOnly) throw new Fault('invalid', `RROUnsupported: mount ${place}: the OCI runtime cannot make mounts read-only recursively`);
+  const isMapped = mount.uidMappings.length > 0 && mount.image === undefined;
+  if (isMapped && !features.idmappedMounts) throw invalid('the OCI runtime cannot map ids of mounts');
   if (propagation === 'rshared' && hostPropagation !== 'shared') throw invalid(`path "${mount.hostPath}" is not on a shared mount, as bidirectional propagation needs`);
   if (propagation === 'rslave' && hostPropagation === 'private') throw invalid(`path "${mount.hostPath}" is not on a shared or slave mount`);
   const foreign = mount.mountOptions.find((option) => !extraOptions.includes(option));
@@ -102,7 +113,7 @@ function criMount({ mount, source, hostPropagation }: PreparedMount): OciMount {
     source,
     options: ['rbind', propagation, access, ...mount.mountOptions],
     // The layers of an image volume were mapped when it was mounted.
-    ...(mount.uidMappings.length === 0 || mount.image !== undefined ? {} : { uidMappings: criMappings(mount.uidMappings), gidMappings: criMappings(mount.gidMappings) }),
+    ...(!isMapped ? {} : { uidMappings: criMappings(mount.uidMappings), gidMappings: criMappings(mount.gidMappings) }),
   };
 }
 
@@ -110,7 +121,7 @@ function criMount({ mount, source, hostPropagation }: PreparedMount): OciMount {
  * In the order in which they are made: the system's, then all others with parents before children. Fault 'invalid' names the mount.
  */
 export function planMounts(input: MountInput): MountPlan {
-  const asked = input.mounts.map(criMount);
+  const asked = input.mounts.map((mount) => criMount(mount, input.features));
   const taken = new Set(asked.map((mount) => mount.destination));
   const hidden = (destination: string): boolean => taken.has(destination) || (taken.has('/dev') && destination.startsWith('/dev/'));
   const volumes = input.volumes
