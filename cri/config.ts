@@ -61,7 +61,7 @@ export const criKeys = {
     disableConnections: key(flag, false, 'true: only the plugins of pluginDir'),
     pluginDir: key(absolutePath, '/opt/nri/plugins', 'started with nodelet, in this order: 10-name'),
     pluginConfigDir: key(absolutePath, '/etc/nri/conf.d', 'their configuration: 10-name.conf or name.conf'),
-    registrationTimeout: key(duration, '5s', 'after that a plugin that has not registered is let go'),
+    registrationTimeout: key(duration, '5s', 'after that a plugin that has not registered, or taken in the state, is let go'),
     requestTimeout: key(duration, '2s', 'after that a plugin that has not answered is let go, and the work goes on without it'),
     defaultValidator: section('What plugins may not change.', {
       enable: key(flag, false, 'the rest counts only then'),

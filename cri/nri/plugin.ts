@@ -68,6 +68,7 @@ export interface PluginOptions {
   /** Its own configuration, as text. */
   readonly configuration: string;
   readonly runtime: { readonly name: string; readonly version: string };
+  /** Until it registers; and then for each message of the state, which may be big and is told only once. */
   readonly registrationTimeoutMs: number;
   readonly requestTimeoutMs: number;
   /** Unsolicited updates; returns those that failed. */
@@ -147,7 +148,7 @@ export class Plugin {
   async synchronize(pods: readonly PodSandbox[], containers: readonly Container[]): Promise<ContainerUpdate[]> {
     try {
       for (const request of synchronizeRequests(pods, containers)) {
-        const answer = await this.#call('synchronize', request);
+        const answer = await this.#call('synchronize', request, this.#options.registrationTimeoutMs);
         if (!request.more) return answer.update;
         if (!answer.more || answer.update.length > 0) throw new Fault('unimplemented', 'the plugin cannot take the state in several messages');
       }
@@ -184,10 +185,10 @@ export class Plugin {
     return (PluginDefinition.methods[moment].responseType as unknown as Codec<ResponseOf<M>>).decode(new Uint8Array(0));
   }
 
-  async #call<M extends Method>(method: M, request: RequestOf<M>): Promise<ResponseOf<M>> {
+  async #call<M extends Method>(method: M, request: RequestOf<M>, timeoutMs = this.#options.requestTimeoutMs): Promise<ResponseOf<M>> {
     const { name, requestType, responseType } = PluginDefinition.methods[method];
     const payload = (requestType as unknown as Codec<RequestOf<M>>).encode(request).finish();
-    const answer = await this.#connection.call({ service: PluginDefinition.fullName, method: name }, payload, this.#options.requestTimeoutMs);
+    const answer = await this.#connection.call({ service: PluginDefinition.fullName, method: name }, payload, timeoutMs);
     return (responseType as unknown as Codec<ResponseOf<M>>).decode(answer);
   }
 
