@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { isErrno } from '#host/errno.ts';
+import { knowsX32 } from '#host/libc.ts';
 import { capabilitiesInMask } from '../spec/capabilities.ts';
 import type { SpecHost } from '../spec/container-spec.ts';
 
@@ -21,8 +22,13 @@ export async function specHost(facts: { cgroups: Pick<Cgroups, 'version' | 'cont
     appArmor: { enabled: (await firstLetter('/sys/module/apparmor/parameters/enabled')) === 'Y', defaultProfile: facts.appArmorProfile },
     selinux: existsSync('/sys/fs/selinux/enforce'),
     arch: process.arch,
+    abis: siblingAbis(),
   };
 }
+
+/** Whether an ARM processor runs 32-bit programs cannot be asked cheaply, so that stays in. */
+const siblingAbis = (): string[] =>
+  process.arch === 'arm64' ? ['SCMP_ARCH_ARM'] : [...(existsSync('/proc/sys/abi/vsyscall32') ? ['SCMP_ARCH_X86'] : []), ...(knowsX32() ? ['SCMP_ARCH_X32'] : [])];
 
 async function firstLetter(path: string): Promise<string> {
   try {

@@ -335,6 +335,10 @@ const TIME_ERROR = 5;
 export const isClockSynchronised = (): boolean => call('adjtimex', adjtimexFn, [Buffer.alloc(208)]) !== TIME_ERROR;
 export const umask = (mask: number): number => Number(umaskFn(mask));
 
+const plainSyscallFn = libc.func('syscall', 'long', ['long']);
+/** Whether the kernel runs programs of the x32 ABI: getpid(2) by its number there. */
+export const knowsX32 = (): boolean => process.arch === 'x64' && Number(plainSyscallFn(0x4000_0027n)) === process.pid;
+
 // --- memory -----------------------------------------------------------------------------------------------------------------------
 
 const mallocTrimFn = define('int malloc_trim(ulong pad)');

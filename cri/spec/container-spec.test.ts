@@ -32,7 +32,7 @@ function input(config: DeepPartial<ContainerConfig>, rest: Partial<ContainerSpec
     seccompFile: undefined, targetPid: undefined, features: { recursiveReadOnly: true, idmappedMounts: true }, hasHostDevices: true,
     host: {
       capabilities: allCapabilities.filter((name) => name !== 'CAP_SYS_RESOURCE'),
-      lowestOomScoreAdj: 0, appArmor: { enabled: false }, selinux: false, arch: 'x64',
+      lowestOomScoreAdj: 0, appArmor: { enabled: false }, selinux: false, arch: 'x64', abis: ['SCMP_ARCH_X86', 'SCMP_ARCH_X32'],
       cgroupVersion: 2, controllers: new Set(['cpu', 'memory', 'pids', 'hugetlb']), swapAccounting: true,
     },
     ...rest,

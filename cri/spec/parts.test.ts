@@ -71,7 +71,9 @@ test('no seccomp profile means none, an empty one the default, and privileged ne
 });
 
 test('the default profile opens what a capability allows and keeps namespaces closed without CAP_SYS_ADMIN', () => {
-  const names = (held: string[]): Set<string> => new Set(defaultSeccomp({ capabilities: held, arch: 'x64' }).syscalls?.filter(({ args, action }) => args === undefined && action === 'SCMP_ACT_ALLOW').flatMap((rule) => rule.names));
+  const architectures = (...abis: string[]): readonly string[] | undefined => defaultSeccomp({ capabilities: [], arch: 'x64', abis }).architectures;
+  assert.deepEqual([architectures(), architectures('SCMP_ARCH_X86')], [['SCMP_ARCH_X86_64'], ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86']]);
+  const names = (held: string[]): Set<string> => new Set(defaultSeccomp({ capabilities: held, arch: 'x64', abis: [] }).syscalls?.filter(({ args, action }) => args === undefined && action === 'SCMP_ACT_ALLOW').flatMap((rule) => rule.names));
   assert.equal(names([]).has('mount'), false);
   assert.equal(names([]).has('clone'), false);
   assert.equal(names(['CAP_SYS_ADMIN']).has('clone'), true);

@@ -37,9 +37,9 @@ const enosys = 38;
 /** CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET. */
 const cloneNamespaces = 0x7e020000;
 
-/** RuntimeDefault for a process that holds `capabilities`, on this kind of machine (`process.arch`). */
-export function defaultSeccomp(options: { capabilities: readonly string[]; arch: string }): OciSeccomp {
-  const { capabilities, arch } = options;
+/** RuntimeDefault for a process that holds `capabilities`, on this kind of machine (`process.arch`); `abis` as `SpecHost` has it. */
+export function defaultSeccomp(options: { capabilities: readonly string[]; arch: string; abis: readonly string[] }): OciSeccomp {
+  const { capabilities, arch, abis } = options;
   const platform = byArchitecture[arch];
   const granted = capabilities.flatMap((name) => allowedByCapability[name] ?? []);
   const rules: OciSyscallRule[] = [
@@ -57,7 +57,7 @@ export function defaultSeccomp(options: { capabilities: readonly string[]; arch:
       { names: ['clone3'], action: errno, errnoRet: enosys },
     );
   }
-  return { defaultAction: errno, ...(platform === undefined ? {} : { architectures: platform.architectures }), syscalls: rules };
+  return { defaultAction: errno, ...(platform === undefined ? {} : { architectures: platform.architectures.filter((name, index) => index === 0 || abis.includes(name)) }), syscalls: rules };
 }
 
 /** A Localhost profile: the `seccomp` object of the OCI runtime specification as JSON. Fault 'invalid' names the file. */
