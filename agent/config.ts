@@ -3,7 +3,7 @@
  * this table; its type, its check and the default file follow from it.
  */
 import { hostname } from 'node:os';
-import { type ConfigOf, computed, key, optional, type Problem } from '#host/config/key.ts';
+import { type ConfigOf, computed, key, live, optional, type Problem } from '#host/config/key.ts';
 import { absolutePath, duration, flag, integer, listOf, readerOf, record, required, size, text, textMap } from '#host/config/readers.ts';
 
 const nodeName = readerOf('a node name (lower case letters, digits, - and .)', (value) =>
@@ -43,8 +43,8 @@ export const agentKeys = {
   tlsPrivateKeyFile: optional(absolutePath, '/etc/nodelet/server.key', ''),
   kubeReserved: key(textMap, {}, '{cpu: 100m, memory: 200Mi}'),
   systemReserved: key(textMap, {}, ''),
-  containerLogMaxSize: key(size, '10Mi', 'a log is rotated when it is larger'),
-  containerLogMaxFiles: key(integer(2, 1000), 5, 'kept per container'),
+  containerLogMaxSize: live(key(size, '10Mi', 'a log is rotated when it is larger')),
+  containerLogMaxFiles: live(key(integer(2, 1000), 5, 'kept per container')),
   syncFrequency: key(duration, '1m', 'how often each pod is looked at when nothing happens'),
   nodeStatusUpdateFrequency: key(duration, '10s', ''),
   nodeStatusReportFrequency: key(duration, '5m', ''),

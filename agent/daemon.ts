@@ -6,7 +6,8 @@ import type { Ctx } from '#host/ctx.ts';
 import { explain, Fault } from '#host/fault.ts';
 import { PodCgroups } from './cgroup/manager.ts';
 import { connectCluster, type Cluster } from './cluster.ts';
-import type { AgentConfig } from './config.ts';
+import { withLive } from '#host/config/key.ts';
+import { type AgentConfig, agentKeys } from './config.ts';
 import { serviceVariables } from './container-config/service-env.ts';
 import { connectRuntime, type Runtime } from './cri/runtime.ts';
 import { Images } from './image/ensure.ts';
@@ -41,6 +42,8 @@ export interface RunningAgent {
   stop(): Promise<void>;
   /** How things are, in a few words. Throws Fault when its loop does not turn any more (a runtime that is away does not stop it). */
   look(): string;
+  /** Takes over the values of live keys. */
+  reload(config: AgentConfig): void;
 }
 
 /** Throws Fault when the runtime does not answer or a file it needs is wrong; then nothing was started. */
@@ -49,8 +52,10 @@ export async function startAgent(outer: Ctx, config: AgentConfig): Promise<Runni
   const ctx: Ctx = { ...outer, signal: AbortSignal.any([outer.signal, stopping.signal]) };
   const connection = connectRuntime(config.containerRuntimeEndpoint, { timeoutMs: config.runtimeRequestTimeoutMs });
   try {
-    const agent = await build(ctx, config, connection.runtime);
+    let current = config;
+    const agent = await build(ctx, config, connection.runtime, () => current);
     return {
+      reload: (next) => void (current = withLive(agentKeys, current, next)),
       look: agent.look,
       stop: async () => {
         stopping.abort(new Fault('canceled', 'the agent is stopping'));
@@ -75,7 +80,8 @@ interface Found {
   readonly remembered: ReadonlyMap<string, PodStatus>;
 }
 
-async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{ stopped(): Promise<void>; look(): string }> {
+/** `live` is asked each time for what a reload can change. */
+async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime, live: () => AgentConfig): Promise<{ stopped(): Promise<void>; look(): string }> {
   // 1. What there is: runtime, machine, cgroups, cluster.
   const found = await look(ctx, config, runtime);
   const { cluster, node, paths, groups, report } = found;
@@ -91,8 +97,12 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<{
     network.run(ctx, runtime, () => workers.wakeAll()),
     every(ctx, factsEveryMs, () => node.refresh(ctx)),
     keepLogsSmall(ctx, {
-      maxBytes: config.containerLogMaxSizeBytes,
-      maxFiles: config.containerLogMaxFiles,
+      get maxBytes() {
+        return live().containerLogMaxSizeBytes;
+      },
+      get maxFiles() {
+        return live().containerLogMaxFiles;
+      },
       running: (context) => runningLogs(context, runtime, pleg),
       reopen: (context, id) => runtime.reopenLog(context, id),
     }),

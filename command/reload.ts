@@ -14,8 +14,8 @@ export type TakeOver = (ctx: Ctx, settings: Settings, changed: readonly string[]
 export interface ReloadDeps {
   /** Fault invalid with everything that is wrong. */
   readonly load: () => Promise<Settings>;
-  /** By section of the configuration, in this order; undefined for one that has no live key. A section that is not here does not run in this process. */
-  readonly takers: Readonly<Record<string, TakeOver | undefined>>;
+  /** By section of the configuration, in this order. A section that is not here does not run in this process. */
+  readonly takers: Readonly<Record<string, TakeOver>>;
   /** Around the work, for the service manager. */
   readonly begins?: () => void;
   readonly ended?: () => void;
@@ -93,7 +93,7 @@ export class Reloader {
   async #takeOver(ctx: Ctx, next: Settings, live: readonly string[]): Promise<void> {
     for (const [section, take] of Object.entries(this.#deps.takers)) {
       const own = live.filter((name) => name.startsWith(`${section}.`)).map((name) => name.slice(section.length + 1));
-      if (own.length > 0) await take?.(ctx, next, own);
+      if (own.length > 0) await take(ctx, next, own);
     }
   }
 

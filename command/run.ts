@@ -36,16 +36,18 @@ export async function runDaemon(flags: Flags, halves: readonly Half[], version: 
   let onHangUp = (): void => undefined;
   process.on('SIGHUP', () => onHangUp());
   const running = await startHalves((part) => ({ ...ctx, log: logs.of(part) }), settings, halves);
-  const takers: Record<string, TakeOver | undefined> = {
-    ...(running.cri !== undefined && { cri: (own: Ctx, next: Settings, changed: readonly string[]) => running.cri!.reload(own, next.cri, changed) }), // checked just before
-    ...(running.agent !== undefined && { agent: undefined }),
+  const { cri, agent } = running;
+  const takers: Record<string, TakeOver> = {
+    ...(cri !== undefined && { cri: (own: Ctx, next: Settings, changed: readonly string[]) => cri.reload(own, next.cri, changed) }),
+    ...(agent !== undefined && { agent: async (_own: Ctx, next: Settings) => agent.reload(next.agent) }),
+    // Last, for it cannot fail.
     log: async (_own, next) => logs.setLevels(next.log.level, next.log.parts),
   };
   const reloader = new Reloader(settings, { load, takers, begins: () => manager.reloading(), ended: () => manager.ready() });
   onHangUp = () => void reloader.reload(ctx, true);
   reloader.watch(ctx);
   manager.ready();
-  manager.watch(ctx, async (own) => [await running.cri?.look(own), running.agent?.look()].filter((text) => text !== undefined).join('; '));
+  manager.watch(ctx, async (own) => [await cri?.look(own), agent?.look()].filter((text) => text !== undefined).join('; '));
   setTimeout(() => void releaseMemory(), settledMs).unref();
   logs.root.info({ version, pid: process.pid }, `nodelet ${halves.join(' and ')} up`);
   const reason = await stopped;

@@ -11,6 +11,7 @@ import { isErrno } from '#host/errno.ts';
 /** Source: kubelet pkg/kubelet/logs/container_log_manager.go: names, order and numbers. */
 const checkEveryMs = 10_000;
 
+/** Read anew at each look: they may be getters. */
 export interface RotationOptions {
   readonly maxBytes: number;
   /** Of one container, the one being written included; at least 2. */

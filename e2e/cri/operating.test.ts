@@ -118,10 +118,16 @@ test('the standard health service says that the server serves', needs(...criNeed
 test('a whole node tells the service manager of both halves, and answers /healthz', what, () => nothingLeft(async () => {
   const [healthzPort = 0] = await freePorts(1);
   await using manager = await notifySocket(randomName(), 2000);
-  await using _ = await startNodelet({ mode: 'run', agentConfig: { healthzPort }, env: manager.env });
+  await using node = await startNodelet({ mode: 'run', agentConfig: { healthzPort }, env: manager.env });
   await eventually('a sign of life', async () => manager.messages, (told) => told.some((each) => /^WATCHDOG=1;STATUS=0 pods, 0 containers; 0 pods wanted$/.test(each)));
   const answer = await fetch(`http://127.0.0.1:${healthzPort}/healthz`);
   assert.deepEqual([answer.status, await answer.text()], [200, 'ok']);
+  const from = (await linesOf(node)).length;
+  await mkdir(path.join(node.dir, 'config.d'));
+  await writeFile(path.join(node.dir, 'config.d/20-agent.yaml'), 'agent: {containerLogMaxFiles: 3, maxPods: 7}\n');
+  const lines = await said(node, from, 'the change is told', ({ msg }) => msg.startsWith('needs a restart'));
+  assert.deepEqual(lines.filter(({ msg }) => msg === 'configuration taken over').map(({ changed }) => changed), [['agent.containerLogMaxFiles']]);
+  assert.deepEqual(lines.filter(({ level }) => level === 'warn').map(({ msg }) => msg), ['needs a restart: agent.maxPods']);
 }));
 
 test('systemd finds nothing wrong with the units', needs('systemd-analyze'), async () => {
