@@ -4,11 +4,12 @@
  * An entry is written before ADD, without a result: whatever an interrupted ADD leaves behind can be undone. It goes away with the last
  * DEL. It holds the whole configuration, so that the network can be undone after its file was changed or removed.
  */
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { temporaryPrefix, writeFileAtomic } from '#host/atomic-file.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
+import { namesIn } from '#host/names-in.ts';
 import type { CniArgs } from './plugin-env.ts';
 import type { AttachmentKey, JsonObject } from './types.ts';
 
@@ -79,6 +80,11 @@ export class ResultCache {
     return join(this.#dir, `${entry.networkName}-${entry.containerId}-${entry.ifName}`);
   }
 
+  /** Removes what an interrupted write left. Only while nobody writes: at start-up. */
+  async removeTemporaries(): Promise<void> {
+    for (const name of await namesIn(this.#dir)) if (name.startsWith(temporaryPrefix)) await rm(join(this.#dir, name), { force: true });
+  }
+
   async save(entry: CacheEntry): Promise<void> {
     if (!this.#made) await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     this.#made = true;
@@ -102,10 +108,7 @@ export class ResultCache {
   }
 
   async #read(ctx: Ctx, wanted: (name: string) => boolean): Promise<CacheEntry[]> {
-    const names: string[] = await readdir(this.#dir).catch((error: unknown) => {
-      if (isErrno(error, 'ENOENT')) return [];
-      throw error;
-    });
+    const names = await namesIn(this.#dir);
     const entries: CacheEntry[] = [];
     for (const name of names.toSorted()) {
       if (name.startsWith(temporaryPrefix) || !wanted(name)) continue;

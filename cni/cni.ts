@@ -88,6 +88,7 @@ export class Cni {
   /** Loads the configuration and follows its changes until `ctx` is given up. Throws only for pod CIDRs that are none. */
   async start(ctx: Ctx): Promise<void> {
     this.#ctx = ctx;
+    await this.#cache.removeTemporaries();
     const given = checkPodCidrs(this.#podCidrs).map((subnet) => subnet.cidr);
     this.#podCidrs = given.length > 0 ? given : await this.#rememberedCidrs(ctx);
     if (given.length > 0) await this.#remember(given);
@@ -309,6 +310,11 @@ export class Cni {
     const network = entry === undefined ? undefined : this.#networkOf(entry);
     if (entry === undefined || network === undefined) throw new Fault('not-found', `no network attached to ${attachment.ifName} of ${attachment.containerId}`);
     await checkNetwork(this.#limited(ctx), network, { binDirs: this.#options.binDirs, chain: entry, result: entry.result });
+  }
+
+  /** The containers of which anything is attached, or may be. */
+  async attached(ctx: Ctx): Promise<Set<string>> {
+    return new Set((await this.#cache.list(ctx)).map(({ containerId }) => containerId));
   }
 
   /** The result that ADD gave, from the cache; undefined when there is none. */

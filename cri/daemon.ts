@@ -10,7 +10,7 @@ import { type NriService, startNri } from './nri/service.ts';
 import { recover } from './recover.ts';
 import { reload } from './reload.ts';
 import { whenGone } from '#host/process.ts';
-import { attachmentOf } from './sandbox/network.ts';
+import { collectNetworks } from './sandbox/collect-networks.ts';
 import { removeOrphanSandbox } from './sandbox/teardown.ts';
 import { isStarted } from './oci/runtime.ts';
 import { stopHeld, stopPodSandbox } from './sandbox/stop.ts';
@@ -54,8 +54,7 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
     await recover(own, recoverDeps(own, parts));
     if (parts.nriPlugins !== undefined) nri = await startNri(own, parts.nriPlugins, config.nri, { name: 'nodelet', version: nodeletVersion });
     const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap(layersOf))));
-    // What a plugin failed to detach stays in CNI's cache, and is tried again here. A sandbox that is being made has its attachment already.
-    const networkSweeper = new Sweeper(own, 'networks', (at) => parts.cni.gc(at, () => parts.sandboxes.list().filter(({ state }) => state.name !== 'not-ready').map(attachmentOf)));
+    const networkSweeper = new Sweeper(own, 'networks', (at) => collectNetworks(at, parts));
     const telemetry = await startTelemetry(own, config, parts, nodeletVersion);
     const streaming = await startStreaming(own, config.streaming, streamingTargets(parts));
     const listening = await listen(config.socket, {

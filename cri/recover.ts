@@ -8,12 +8,10 @@ import { nowNs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { endMarkedPrograms } from '#host/marked-programs.ts';
-import { namesIn } from '#host/names-in.ts';
-import { unpinNamespaces } from '#host/namespaces.ts';
 import { isAlive } from '#host/process.ts';
 import type { ContainerRecord } from './state/container-record.ts';
 import type { ContainerStore } from './state/container-store.ts';
-import { asSandboxId, type ContainerId, type SandboxId } from './state/ids.ts';
+import type { ContainerId, SandboxId } from './state/ids.ts';
 import type { CriPaths } from './state/paths.ts';
 import type { SandboxRecord } from './state/sandbox-record.ts';
 import type { SandboxStore } from './state/sandbox-store.ts';
@@ -44,7 +42,6 @@ export async function recover(ctx: Ctx, deps: RecoverDeps): Promise<void> {
   for (const dir of await deps.containers.orphans()) await attempt(ctx, { dir }, () => deps.removeOrphanContainer(ctx, dir));
   await Promise.all(deps.sandboxes.list().map((record) => attempt(ctx, { sandbox: record.id }, () => recoverSandbox(ctx, deps, record))));
   for (const dir of await deps.sandboxes.orphans()) await attempt(ctx, { dir }, () => deps.removeOrphanSandbox(ctx, dir));
-  await attempt(ctx, {}, () => unpinOrphans(deps));
 }
 
 async function attempt(ctx: Ctx, fields: Record<string, unknown>, work: () => Promise<void>): Promise<void> {
@@ -111,9 +108,4 @@ async function isStanding(record: SandboxRecord): Promise<boolean> {
     if (isErrno(error, 'ENOENT')) return false;
     throw error;
   }
-}
-
-/** Pins that no record speaks of. */
-async function unpinOrphans(deps: RecoverDeps): Promise<void> {
-  for (const id of await namesIn(join(deps.paths.stateDir, 'ns'))) if (deps.sandboxes.find(id) === undefined) unpinNamespaces(deps.paths.namespacesDir(asSandboxId(id)));
 }

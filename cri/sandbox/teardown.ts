@@ -29,9 +29,12 @@ export interface TeardownDeps {
 export async function teardownSandbox(ctx: Ctx, deps: TeardownDeps, id: SandboxId): Promise<void> {
   const record = deps.sandboxes.find(id);
   if (record === undefined) return;
+  let isDetached = true;
   for (const resource of record.owns.toReversed()) {
     try {
-      await undo(ctx, deps, record, resource);
+      // What the plugins could not undo they may yet, but only while the namespace is there: the collection unpins it then (collect-networks.ts).
+      if (resource.kind === 'network') isDetached = await detach(ctx, deps, record);
+      else if (resource.kind !== 'namespaces' || isDetached) await undo(ctx, deps, record, resource);
     } catch (cause) {
       throw new Fault('internal', `sandbox ${id}: cannot remove its ${resource.kind}`, cause);
     }
@@ -42,14 +45,13 @@ async function undo(ctx: Ctx, deps: TeardownDeps, record: SandboxRecord, resourc
   switch (resource.kind) {
     case 'oci':
       return deps.stopInit(ctx, record, resource.handler);
-    case 'network':
-      return detach(ctx, deps, record);
     case 'namespaces':
       return unpinNamespaces(resource.dir);
     case 'mount':
       return unmount(resource.target, { lazy: true });
     case 'cgroup':
       return deps.cgroups.remove(ctx, resource.path);
+    case 'network':
     case 'rootfs':
       throw new Fault('internal', `a sandbox does not own a ${resource.kind}`);
     default:
@@ -59,13 +61,15 @@ async function undo(ctx: Ctx, deps: TeardownDeps, record: SandboxRecord, resourc
 
 /**
  * A plugin that fails for ever must not keep the pod: the failure is logged and the attachment left in CNI's cache, where garbage
- * collection finds it (Cni.gc); the interface itself ends with its namespace.
+ * collection finds it.
  */
-async function detach(ctx: Ctx, deps: TeardownDeps, record: SandboxRecord): Promise<void> {
+async function detach(ctx: Ctx, deps: TeardownDeps, record: SandboxRecord): Promise<boolean> {
   try {
     await deps.network.detach(ctx, record);
+    return true;
   } catch (error) {
     ctx.log.warn({ err: error, sandbox: record.id }, 'network not detached; its address is collected later');
+    return false;
   }
 }
 

@@ -53,7 +53,6 @@ test('an ADD that hangs or fails leaves no sandbox: everything that was begun is
     await podsAreGone(node);
   }, { config: { cni: { timeout: '2s' } } }));
 
-// Without ipMasq: the rules of that one are left by the bridge plugin itself when the namespace is gone by the time of a DEL.
 test('a DEL that fails or hangs does not keep the pod, and its address is collected when the plugin works again', what, () =>
   withNode(async (node) => {
     const { cri, doubles, nodelet } = node;
@@ -73,7 +72,7 @@ test('a DEL that fails or hangs does not keep the pod, and its address is collec
       await node.restart();
       await podsAreGone(node);
     }
-  }, { ipMasq: false, config: { cni: { timeout: '2s' } } }));
+  }, { config: { cni: { timeout: '2s' } } }));
 
 test('a pod is detached by the configuration that it was attached with, whatever became of that', what, () =>
   withNode(async (node) => {
