@@ -17,6 +17,7 @@ import { writeConfigFile } from '../oci/config-file.ts';
 import { type MonitorOrder, type MonitorPaths, startMonitor } from '../oci/conmon.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { OciSpec } from '../oci/spec-types.ts';
+import { giveStdioOf } from '../oci/stdio-owner.ts';
 import { appArmorChoice } from '../spec/apparmor.ts';
 import { askedCdiDevices } from '../spec/cdi.ts';
 import { containerSpec, type SandboxFacts, type SpecHost } from '../spec/container-spec.ts';
@@ -139,6 +140,7 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
     const adjusted = await adjustContainer(own, deps, { record, spec, cgroupDriver: runtime.cgroupDriver });
     await writeConfigFile(record.bundleDir, adjusted);
     const made = await monitor.create(own);
+    giveStdioOf(adjusted, made.process.pid);
     // It may have been stopped meanwhile: nothing may be born into it.
     readySandbox(deps, sandbox.id);
     deps.watchExit(await containers.update(id, { type: 'made', atNs: nowNs(), user, ...made }));

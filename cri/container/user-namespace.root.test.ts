@@ -30,3 +30,18 @@ test('root of the container is nobody on the host, owns the files of its image a
   }
   assert.deepEqual(await footprint(), before);
 });
+
+// Programs that log to /dev/stdout (nginx's image does) open their own pipe once more.
+for (const user of [0, 1000]) {
+  test(`a process as user ${user} opens its own streams by name, in a container and in an exec`, { skip }, async () => {
+    await using pod = await testPod({ rootId });
+    const security = LinuxContainerConfig.fromPartial({ securityContext: { runAsUser: { value: BigInt(user) }, namespaceOptions: { pid: NamespaceMode.CONTAINER } } });
+    const id = await pod.run(shell('echo out >/dev/stdout; echo err >/dev/stderr; while :; do sleep 0.1; done', { linux: security }));
+    const exec = await pod.exec(id, ['/bin/sh', '-c', 'echo out >/dev/stdout; echo err >/dev/stderr']);
+    assert.deepEqual([exec.stdout, exec.stderr].map((bytes) => Buffer.from(bytes).toString()), ['out\n', 'err\n']);
+    let log = '';
+    while (log.split('\n').length < 3) log = await readFile(pod.containers.get(id).logPath ?? '', 'utf8');
+    assert.match(log, / stdout F out$/m);
+    assert.match(log, / stderr F err$/m);
+  });
+}

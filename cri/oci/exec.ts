@@ -16,6 +16,7 @@ import { adoptedExit, expectOrphan } from '#host/orphans.ts';
 import { identify, type ProcessId } from '#host/process.ts';
 import { commandLine, execArgs, lastError, type OciRuntime, runtimeEnv } from './runtime.ts';
 import type { OciProcess, OciSpec } from './spec-types.ts';
+import { giveStdio } from './stdio-owner.ts';
 
 export interface ExecOrder {
   readonly id: string;
@@ -59,7 +60,9 @@ function containerSpec(bundleDir: string): OciSpec {
  */
 export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder): Promise<ExecProcess> {
   ctx.signal.throwIfAborted();
-  const process = execProcess(containerSpec(order.bundleDir), order);
+  const spec = containerSpec(order.bundleDir);
+  const process = execProcess(spec, order);
+  giveStdio(spec, Object.values(order.fds));
   const stem = join(order.scratchDir, `${order.id}.${randomBytes(8).toString('hex')}`);
   const files = { processFile: `${stem}.json`, pidFile: `${stem}.pid`, logFile: `${stem}.log` };
   const forgetProcess = (): void => rmSync(files.pidFile, { force: true });
