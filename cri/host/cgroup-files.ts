@@ -146,7 +146,7 @@ export async function writeSetting(directory: string, setting: { file: string; v
   try {
     await writeCgroupFile(path, setting.value);
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) {
+    if (isErrno(error, 'ENOENT', 'ENODEV')) {
       const groupGone = (await readCgroupFile(join(dirname(path), 'cgroup.procs'))) === undefined;
       throw new Fault(groupGone ? 'not-found' : 'precondition', `cgroup ${directory}: ${groupGone ? 'no such group' : `no ${setting.file} here`}`, error);
     }

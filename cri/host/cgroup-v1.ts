@@ -38,10 +38,10 @@ export class CgroupsV1 implements Cgroups {
   async create(path: string, resources: CgroupResources = {}): Promise<void> {
     const parts = cgroupPathParts(path);
     const cpuset = this.#mounts.get('cpuset');
-    await Promise.all(this.#trees.map(async (tree) => {
+    await Promise.all(this.#trees.map((tree) => whileRemoved(async () => {
       const made = await makeGroups(tree, parts);
       if (tree === cpuset) for (const directory of made) await inheritCpuset(directory);
-    }));
+    })));
     await this.apply(path, resources);
   }
 
@@ -206,6 +206,19 @@ export class CgroupsV1 implements Cgroups {
   #read(path: string, controller: string, file: string): string | undefined {
     const tree = this.#mounts.get(controller);
     return tree === undefined ? undefined : readCgroupFileNow(`${tree}${path}/${file}`);
+  }
+}
+
+const removedTries = 20;
+
+/** Somebody else may remove a group that we are making, for instance another nodelet the one of the monitors: then it is made again. */
+async function whileRemoved(make: () => Promise<void>): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await make();
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT', 'ENODEV') || tries >= removedTries) throw error;
+    }
   }
 }
 

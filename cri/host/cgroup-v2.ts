@@ -86,8 +86,8 @@ export class CgroupsV2 implements Cgroups {
       try {
         await writeCgroupFile(join(directory, 'cgroup.kill'), '1');
       } catch (error) {
-        // No cgroup.kill before Linux 5.14: one by one; whoever forks meanwhile is met in the next round.
-        if (!isErrno(error, 'ENOENT')) throw error;
+        // No cgroup.kill before Linux 5.14: one by one; whoever forks meanwhile is met in the next round. ENODEV: the group has just gone.
+        if (!isErrno(error, 'ENOENT', 'ENODEV')) throw error;
         killAll(await pidsIn(await groupsDeepestFirst(directory)));
       }
       return false;
