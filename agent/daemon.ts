@@ -115,7 +115,7 @@ async function build(ctx: Ctx, config: AgentConfig, runtime: Runtime, live: () =
       adopt: (pod) => workers.adopt(pod, orphanGraceSeconds),
     }),
   ];
-  const health = config.healthzPort === 0 ? undefined : await startHealthServer({ address: config.healthzBindAddress, port: config.healthzPort, syncLoopProblem: () => pleg.problem() });
+  const health = await serveHealth(ctx, config, () => pleg.problem());
   if (cluster !== undefined) loops.push((await startNode(ctx, { config, paths, cluster, runtime, events: deps.events, workers, sources, status, pleg })).done);
   await files?.start(ctx);
   parts.reportPods();
@@ -147,6 +147,17 @@ async function look(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<Fo
   const cluster = config.kubeconfig === undefined ? undefined : await connectCluster({ ...config, kubeconfig: config.kubeconfig });
   const report = new PodReport(paths.root);
   return { paths, node, groups, cluster, report, remembered: cluster === undefined ? await report.last() : new Map() };
+}
+
+/** Pods do not wait for a port: a second node on one machine goes without, as a kubelet does. */
+async function serveHealth(ctx: Ctx, config: AgentConfig, syncLoopProblem: () => string | undefined): Promise<{ close(): Promise<void> } | undefined> {
+  if (config.healthzPort === 0) return undefined;
+  try {
+    return await startHealthServer({ address: config.healthzBindAddress, port: config.healthzPort, syncLoopProblem });
+  } catch (error) {
+    ctx.log.warn({ err: error }, 'no /healthz');
+    return undefined;
+  }
 }
 
 interface Parts {

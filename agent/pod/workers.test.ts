@@ -185,6 +185,7 @@ test('a new agent finds what runs, starts nothing again and knows the restart co
   w.cri.hooks = { exitsWith: (_name, attempt) => (attempt === 0 ? 1 : undefined) };
   w.workers.update(podOf());
   await w.until('running after one crash', () => w.cri.named('c').length === 2 && w.status()?.phase === 'Running');
+  await w.workers.quiet();
   const before = w.cri.calls.length;
   const { runtime, close } = connectRuntime(w.cri.endpoint, { timeoutMs: patienceMs });
   const observed = await runtime.observe(quietCtx(), 'u1');
