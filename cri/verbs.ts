@@ -1,9 +1,11 @@
 /** The verbs of the CRI on the parts of this server: what cri/service calls. */
 import { type Encoded, encoded, Image, PodSandbox } from '#cri-api';
+import { findProgram } from '#host/exec.ts';
 import type { ImageVerbs } from './service/image-service.ts';
 import type { RuntimeVerbs } from './service/runtime-service.ts';
 import { runtimeConfig, status, version } from './service/runtime-status.ts';
 import type { CriConfig } from './config.ts';
+import { checkpointContainer } from './container/checkpoint.ts';
 import { createContainer } from './container/create.ts';
 import { execSync } from './container/exec-sync.ts';
 import { containerEncoder, listContainers } from './container/list.ts';
@@ -32,7 +34,7 @@ import { containerStats, listContainerStats, listPodSandboxStats, podSandboxStat
 type SandboxVerbs = Pick<RuntimeVerbs, 'runPodSandbox' | 'stopPodSandbox' | 'removePodSandbox' | 'updatePodSandboxResources' | 'podSandboxStatus' | 'listPodSandbox'>;
 type ContainerVerbs = Pick<
   RuntimeVerbs,
-  'createContainer' | 'startContainer' | 'stopContainer' | 'removeContainer' | 'containerStatus' | 'listContainers' | 'updateContainerResources' | 'reopenContainerLog' | 'execSync'
+  'createContainer' | 'startContainer' | 'stopContainer' | 'removeContainer' | 'containerStatus' | 'listContainers' | 'updateContainerResources' | 'reopenContainerLog' | 'checkpointContainer' | 'execSync'
 >;
 
 /** `config` is asked each time: it changes by reloads. */
@@ -119,6 +121,7 @@ function containerVerbs(parts: CriParts): ContainerVerbs {
       return { status: containerStatus(record, repoDigestOf), info: isVerbose ? await containerInfo(record) : {} };
     },
     listContainers: (filter) => listContainers(containers.list(), filter, encode),
+    checkpointContainer: (ctx, request) => checkpointContainer(ctx, { containers, lock, runtimeOf, findCriu: () => findProgram('criu') }, request),
     updateContainerResources: (ctx, id, resources) =>
       updateContainerResources(ctx, { containers, cgroups, lock, nri, host: parts.createContainer.host }, { id, resources }),
     reopenContainerLog: (ctx, id) => reopenContainerLog(ctx, { containers }, id),

@@ -89,6 +89,17 @@ export async function makeDetached(
   if (exitCode !== 0) throw new Fault('internal', `${runtime.name} ${verb}: ${await lastError(logFile, exitCode)}`);
 }
 
+/** `checkpoint`: CRIU's images of a running container into `imageDir`, its log into `workDir`; the container runs on. Throws Fault 'internal' with what the runtime said. */
+export async function dumpContainer(ctx: Ctx, runtime: OciRuntime, order: { id: string; imageDir: string; workDir: string }): Promise<void> {
+  const { id, imageDir, workDir } = order;
+  try {
+    await runChecked(ctx, command(runtime, ['checkpoint', '--leave-running', '--image-path', imageDir, '--work-path', workDir, id]));
+  } catch (cause) {
+    if (!(cause instanceof CommandError)) throw cause;
+    throw new Fault('internal', `${runtime.name} checkpoint: ${cause.stderr}`, cause);
+  }
+}
+
 /** What a runtime wrote into its log last. runc's is logfmt (`level=error msg="…"`), crun's plain text. */
 export async function lastError(logFile: string, exitCode: number): Promise<string> {
   const line = (await readFile(logFile, 'utf8').catch(() => '')).trim().split('\n').at(-1) ?? '';

@@ -2,7 +2,7 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import {
-  type AttachRequest, AttachResponse, type ContainerConfig, type ContainerStats, ContainerStatsResponse, type ContainerStatus, ContainerStatusResponse, CreateContainerResponse, type ExecRequest, ExecResponse,
+  type AttachRequest, AttachResponse, CheckpointContainerResponse, type ContainerConfig, type ContainerStats, ContainerStatsResponse, type ContainerStatus, ContainerStatusResponse, CreateContainerResponse, type ExecRequest, ExecResponse,
   ExecSyncResponse,
   type LinuxContainerResources, ListMetricDescriptorsResponse, type MetricDescriptor, type PodSandboxConfig, type PodSandboxStats, PodSandboxStatsResponse, type PodSandboxStatus, PodSandboxStatusResponse, type PortForwardRequest,
   PortForwardResponse, RemoveContainerResponse, RemovePodSandboxResponse,
@@ -32,6 +32,7 @@ export interface RuntimeVerbs extends ListVerbs {
   stopContainer(ctx: Ctx, id: string, graceSeconds: number): Promise<void>;
   removeContainer(ctx: Ctx, id: string): Promise<void>;
   containerStatus(id: string, isVerbose: boolean): Promise<{ status: ContainerStatus; info: Record<string, string> }>;
+  checkpointContainer(ctx: Ctx, request: { id: string; location: string; timeoutSeconds: number }): Promise<void>;
   updateContainerResources(ctx: Ctx, id: string, resources: LinuxContainerResources | undefined): Promise<void>;
   reopenContainerLog(ctx: Ctx, id: string): Promise<void>;
   execSync(ctx: Ctx, request: { id: string; command: readonly string[]; timeoutSeconds: number }): Promise<{ stdout: Uint8Array; stderr: Uint8Array; exitCode: number }>;
@@ -101,6 +102,10 @@ const containerMethods = (log: Logger, verbs: RuntimeVerbs): Partial<RuntimeServ
   updateContainerResources: unary(log, 'UpdateContainerResources', async (ctx, request) => {
     await verbs.updateContainerResources(ctx, request.containerId, request.linux);
     return UpdateContainerResourcesResponse.create();
+  }),
+  checkpointContainer: unary(log, 'CheckpointContainer', async (ctx, { containerId: id, location, timeout }) => {
+    await verbs.checkpointContainer(ctx, { id, location, timeoutSeconds: Number(timeout) });
+    return CheckpointContainerResponse.create();
   }),
   reopenContainerLog: unary(log, 'ReopenContainerLog', async (ctx, request) => {
     await verbs.reopenContainerLog(ctx, request.containerId);
