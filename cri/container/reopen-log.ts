@@ -5,6 +5,7 @@ import { basename, dirname } from 'node:path';
 import { type Ctx, timedOut, withTimeout } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
+import { namesIn } from '#host/names-in.ts';
 import { reopenMessage, writeControl } from '../oci/conmon.ts';
 import type { ContainerStore } from '../state/container-store.ts';
 
@@ -21,8 +22,10 @@ export async function reopenContainerLog(ctx: Ctx, deps: ReopenDeps, idOrPrefix:
   const { logPath } = record;
   if (logPath === undefined) return;
   const before = await inodeOf(logPath);
+  // Nobody moved it, and conmon would put an empty file in its place (conmon, reopen_k8s_file).
+  if (before !== undefined && record.monitor !== undefined && (await hasOpen(record.monitor.pid, before))) return;
   if (before !== undefined) {
-    // Nobody moved it: the monitor opens the same file again, which cannot be seen and need not be waited for.
+    // Somebody else's file: that it is replaced cannot be seen and need not be waited for.
     await writeControl(record.bundleDir, reopenMessage);
     return;
   }
@@ -36,6 +39,13 @@ async function inodeOf(path: string): Promise<bigint | undefined> {
     if (isErrno(error, 'ENOENT')) return undefined;
     throw error;
   }
+}
+
+/** Descriptors that are closed meanwhile are not it. */
+async function hasOpen(pid: number, inode: bigint): Promise<boolean> {
+  const descriptors = await namesIn(`/proc/${pid}/fd`);
+  const inodes = await Promise.all(descriptors.map((name) => inodeOf(`/proc/${pid}/fd/${name}`)));
+  return inodes.includes(inode);
 }
 
 /** Calls `ask` and waits until `path` exists, told by the directory. */

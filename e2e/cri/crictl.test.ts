@@ -1,30 +1,12 @@
 /** The crictl walk: what a person types at the prompt, against our server or (E2E_CRI=containerd) the reference. */
 import assert from 'node:assert/strict';
-import path from 'node:path';
 import { test } from 'node:test';
-import { criNeeds, startCri, type CriServer } from '../harness/cri-server.ts';
+import { criNeeds } from '../harness/cri-server.ts';
+import { containerConfig, podConfig, withCri } from '../harness/crictl-walk.ts';
 import { eventually } from '../harness/eventually.ts';
-import { nothingLeft } from '../harness/leaks.ts';
-import { busyboxImage, tagImage, testRegistry } from '../harness/registry.ts';
-import { crictlFor, type Crictl } from '../harness/shell.ts';
+import { busyboxImage, tagImage } from '../harness/registry.ts';
+import type { Crictl } from '../harness/shell.ts';
 import { needs } from '../harness/tools.ts';
-
-/** Everything is stopped at the end, so a body may leave pods behind when an assertion fails. */
-async function withCri(body: (crictl: Crictl, cri: CriServer) => Promise<void>): Promise<void> {
-  await nothingLeft(async () => {
-    await using registry = await testRegistry();
-    await using cri = await startCri({ writeHosts: registry.writeHosts });
-    await using crictl = await crictlFor(cri.socket);
-    await body(crictl, cri);
-  });
-}
-
-const podConfig = (cri: CriServer, name: string, more: object = {}): object => ({
-  metadata: { name, namespace: 'e2e', uid: `${name}-uid`, attempt: 0 }, hostname: name, log_directory: path.join(cri.dir, 'pod-logs', name), labels: { app: name }, ...more,
-});
-const containerConfig = (name: string, command: readonly string[]): object => ({
-  metadata: { name, attempt: 0 }, image: { image: busyboxImage }, command, log_path: `${name}.log`, labels: { part: name }, annotations: { note: 'kept' }, envs: [{ key: 'WORD', value: 'of mouth' }],
-});
 
 interface ContainerStatus { status: { state: string; exitCode: number; reason: string; metadata: { name: string }; image: { image: string; userSpecifiedImage: string }; annotations: Record<string, string>; logPath: string } }
 interface PodStatus { status: { state: string; network: { ip: string }; metadata: { name: string; uid: string } }; info: object }
