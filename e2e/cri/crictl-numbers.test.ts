@@ -39,7 +39,7 @@ test('stats, statsp, metricsp and imagefsinfo count what a container does, by th
   assert.ok(number(status.imageFilesystems[0]?.inodesUsed) > 0);
   assert.match(status.imageFilesystems[0]?.fsId.mountpoint ?? '', /^\//);
   assert.match(await crictl.run(['stats']), new RegExp(`${id.slice(0, 13)} .*busy`));
-  assert.match(await crictl.run(['statsp']), new RegExp(`${pod.slice(0, 13)} .*busy`));
+  assert.match(await crictl.run(['statsp']), new RegExp(`busy .*${pod.slice(0, 13)} `));
 }));
 
 async function checkStats(crictl: Crictl, cri: CriServer, { pod, id }: { pod: string; id: string }): Promise<void> {

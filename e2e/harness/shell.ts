@@ -87,7 +87,9 @@ function background(program: string, args: readonly string[], env: RunOptions['e
     exitCode: exited.then(([code]) => code),
     [Symbol.asyncDispose]: async () => {
       child.kill('SIGTERM');
+      const insist = setTimeout(() => child.kill('SIGKILL'), 1000); // crictl attach takes the first for its terminal's
       await exited;
+      clearTimeout(insist);
     },
   };
 }
