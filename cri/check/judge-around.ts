@@ -67,10 +67,9 @@ export function judgeStorage(storage: StorageFacts, { rootDir }: Wanted, release
 const fewestFiles = 65_536;
 
 export function judgeMachine(facts: HostFacts, wanted: Wanted): Judged[] {
-  const { isRoot, hostName, swapBytes, openFiles, kernel } = facts;
+  const { hostName, swapBytes, openFiles, kernel } = facts;
   const watches = Number(kernel.sysctls['fs.inotify.max_user_instances'] ?? 0);
   return [
-    ...(isRoot ? [] : [fail('not root: nothing of this can be tried, and nodelet cannot run', 'sudo nodelet check')]),
     /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(wanted.nodeName) ? ok(`node name ${wanted.nodeName}`) : fail(`the host name ${hostName} is no node name`, 'hostnamectl hostname NAME, or agent.nodeName'),
     ...(/^(localhost|debian)$/.test(wanted.nodeName) ? [warn(`the node would be called ${wanted.nodeName}, as others may be`, 'hostnamectl hostname NAME, or agent.nodeName')] : []),
     ...wanted.ports.map((port) => portVerdict(facts, port)),

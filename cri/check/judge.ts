@@ -5,6 +5,8 @@ import { judgeMachine, judgeNetwork, judgeStorage } from './judge-around.ts';
 
 /** All findings, in the order of their topics. */
 export function judge(facts: HostFacts, wanted: Wanted): Finding[] {
+  // Whatever failed for the lack of rights would get a wrong remedy.
+  if (!facts.isRoot) return [{ topic: 'machine', ...fail('not root: most of this cannot be tried, and nodelet cannot run', 'sudo nodelet check') }];
   const topics: readonly (readonly [Finding['topic'], readonly Judged[]])[] = [
     ['kernel', judgeKernel(facts.kernel)],
     ['cgroups', judgeCgroups(facts.cgroup)],
@@ -86,7 +88,7 @@ function judgePrograms({ runtimes, conmon, podInit, iptables, criu }: HostFacts,
     if (runtime.failure === undefined) return ok(`${runtime.version} (${runtime.path}) creates containers here`);
     const message = `${runtime.version || runtime.name} (${runtime.path}) cannot create a container here: ${runtime.failure}`;
     if (needsEach) return fail(message, 'another program of this kind in cri.runtimes, or none: then those that work are found');
-    return working.length > 0 ? note(`${message}; ${working[0]?.name} can`) : fail(message, 'another runtime: apt-get install runc works on every cgroup layout');
+    return working.length > 0 ? note(`${message}; ${working[0]?.name} can`) : fail(message, runtime.name === 'runc' ? 'its words name what the kernel, or the container that this runs in, does not allow' : 'another runtime: apt-get install runc works on every cgroup layout');
   });
   const isDefaultThere = wanted.defaultRuntime === undefined || working.some(({ name }) => name === wanted.defaultRuntime);
   return [
