@@ -227,13 +227,7 @@ async function inheritCpuset(directory: string): Promise<void> {
   for (const file of ['cpuset.cpus', 'cpuset.mems']) {
     const own = await readCgroupFile(join(directory, file));
     const inherited = await readCgroupFile(join(directory, '..', file));
-    if (own?.trim() !== '' || inherited === undefined) continue;
-    try {
-      await writeCgroupFile(join(directory, file), inherited.trim());
-    } catch (error) {
-      // The monitors' group is everybody's: another nodelet that is wiped may take it away this moment. Whoever uses it makes it again.
-      if (!isErrno(error, 'ENOENT', 'ENODEV')) throw error;
-    }
+    if (own?.trim() === '' && inherited !== undefined) await writeCgroupFile(join(directory, file), inherited.trim());
   }
 }
 
