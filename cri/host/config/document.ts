@@ -26,6 +26,7 @@ export function writeDocument(keys: Keys, lineOf: (place: Place, entry: Key, isL
       }
       const { value, comment } = lineOf(at, entry, live);
       lines.push(withComment(value === undefined ? `${indent}# ${name}: ${inline(entry.example)}` : `${indent}${name}: ${inline(value)}`, comment));
+      for (const [inner, { about }] of Object.entries(entry.reader.keys ?? {})) if (about !== '') lines.push(`${indent}#   ${inner}: ${about}`);
     }
   };
   write(keys, [], false);

@@ -16,6 +16,8 @@ type Unit = '' | 'Ms' | 'Bytes';
 
 export interface Reader<T, U extends Unit = ''> {
   readonly unit: U;
+  /** Of the mappings that it reads, or a list of them. */
+  readonly keys?: Keys | undefined;
   /** Undefined: `value` was refused, and the reason reported. */
   read(value: unknown, place: Place, report: Report): T | undefined;
 }

@@ -53,6 +53,7 @@ export const size: Reader<number, 'Bytes'> = {
 
 export const listOf = <T>(item: Reader<T>, what = 'a list'): Reader<readonly T[]> => ({
   unit: '',
+  keys: item.keys,
   read: (value, place, report) => {
     if (!Array.isArray(value)) return refuse(report, place, what, value);
     const items = value.map((each: unknown, index) => item.read(each, [...place, index], report));
@@ -75,6 +76,7 @@ export const textMap = mapOf(readerOf('a text', (value) => (typeof value === 'st
 /** A mapping with its own table of keys, for lists of them. A key without a default has to be there, unless it was made with `optional`. */
 export const record = <K extends Keys>(keys: K): Reader<ConfigOf<K>> => ({
   unit: '',
+  keys,
   read: (value, place, report) => {
     if (!isMapping(value)) return refuse(report, place, `a mapping with the keys ${Object.keys(keys).join(', ')}`, value);
     let refused = false;
