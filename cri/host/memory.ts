@@ -1,4 +1,6 @@
 /** The process's own memory. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { readFile } from 'node:fs/promises';
 import { dropPages, trimMemory } from './libc.ts';
 
@@ -19,4 +21,29 @@ export function cleanMappings(smaps: string, program: string): { from: bigint; t
     const isClean = /^Private_Dirty: +0 kB$/m.test(mapping) && /^Anonymous: +0 kB$/m.test(mapping);
     return from !== undefined && to !== undefined && path === program && isClean ? [{ from: BigInt(`0x${from}`), to: BigInt(`0x${to}`) }] : [];
   });
+}
+
+/** Bytes of buffers that may go by before the dead ones among them are freed. */
+const streamedBytes = 24 * 1024 * 1024;
+let sinceBytes = 0;
+let collectYoung: (() => void) | undefined;
+
+/**
+ * To be told of bytes that stream through the main thread. V8 weighs every buffer that a socket fills, and after 64 MB of them looks through the whole
+ * heap for garbage; they are all in the young generation, where looking takes a millisecond. Measured at a pull of 115 MB: nine such searches become
+ * one to three, a sixth of the processor time.
+ */
+export function streamed(bytes: number): void {
+  sinceBytes += bytes;
+  if (sinceBytes < streamedBytes) return;
+  sinceBytes = 0;
+  collectYoung ??= youngCollector();
+  collectYoung();
+}
+
+function youngCollector(): () => void {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as (options: { type: 'minor' }) => void;
+  setFlagsFromString('--no-expose-gc');
+  return () => gc({ type: 'minor' });
 }

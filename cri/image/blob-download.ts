@@ -9,6 +9,7 @@ import { monotonicMs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { explain, Fault } from '#host/fault.ts';
+import { streamed } from '#host/memory.ts';
 import type { Ingest } from './ingest.ts';
 import type { Part } from './parts.ts';
 import { addressOf, type Endpoint } from './registry-hosts.ts';
@@ -181,6 +182,7 @@ export class BlobDownload {
     try {
       for await (const chunk of stream as AsyncIterable<Buffer>) {
         isWaiting = false;
+        streamed(chunk.length);
         yield chunk;
         isWaiting = true;
         timer.refresh();
