@@ -70,8 +70,8 @@ export interface CriParts {
   readonly runtimeOf: (handler: string) => OciRuntime;
   /** Those of a configured list that work here. */
   readonly probeRuntimes: (ctx: Ctx, configured: CriConfig['runtimes']) => Promise<OciRuntime[]>;
-  /** Why pods with this runtime cannot have a user namespace; undefined when they can. */
-  readonly whyNoUserNamespaces: (runtime: OciRuntime) => string | undefined;
+  /** Why pods cannot have user namespaces on this machine; undefined when they can. */
+  readonly noUserNamespaces: string | undefined;
   readonly exits: Exits;
   /** What verbs tell NRI; `nriPlugins` is the same with its plugins, undefined when NRI is switched off. */
   readonly nri: Nri;
@@ -104,7 +104,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     configured, cgroupDriver: config.cgroupDriver, cgroupParent: config.cgroupDriver === 'systemd' ? 'system.slice' : '', stateDir: paths.stateDir, ociRootDir: paths.ociRootDir, cgroups, moves,
     timeoutMs: config.runtimeTimeoutMs,
   });
-  const [images, working, conmon, hostRefusal] = await Promise.all([
+  const [images, working, conmon, noUserNamespaces] = await Promise.all([
     Images.open(ctx, { imagesDir: paths.imagesDir, layersDir: paths.layersDir, certsDir: config.certsDir, ...config.images }),
     probe(ctx, config.runtimes),
     needed(config.conmon, 'the package conmon'),
@@ -162,7 +162,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   return {
     paths, cgroups, moves, containers, sandboxes, images, repoDigestOf, events, cni, network, runtimes, runtimeOf, probeRuntimes: probe, exits, nri, nriPlugins, flights, containerLock, init, asked,
     scratchDir,
-    whyNoUserNamespaces: (runtime) => (runtime.features.idmappedMounts ? hostRefusal : `${runtime.version} cannot map the ids of mounts`),
+    noUserNamespaces,
     removeContainer: removeContainerDeps,
     createContainer: {
       paths, containers, sandboxes, runtimeOf, nri, host, injectCdiDevices, flights: flights.containers, lock: containerLock,

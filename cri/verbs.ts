@@ -48,7 +48,7 @@ export function runtimeVerbs(parts: CriParts, config: () => CriConfig, streaming
           network: parts.cni.status(),
           handlers: parts.runtimes.named.map((runtime) => ({
             name: runtime.name,
-            features: { recursiveReadOnlyMounts: runtime.features.recursiveReadOnly, userNamespaces: parts.whyNoUserNamespaces(runtime) === undefined },
+            features: { recursiveReadOnlyMounts: runtime.features.recursiveReadOnly, userNamespaces: parts.noUserNamespaces === undefined },
           })),
           defaultHandler: parts.runtimes.forNew('').name,
           config: config(),
@@ -81,9 +81,8 @@ function sandboxVerbs(parts: CriParts): SandboxVerbs {
     resolveHandler: parts.init.resolveHandler,
     cgroupPlace: parts.init.cgroupPlace,
     selinux: parts.createContainer.host.selinux,
-    assertUserNamespaces: (handler: string) => {
-      const reason = parts.whyNoUserNamespaces(parts.runtimes.forNew(handler));
-      if (reason !== undefined) throw new Fault('unimplemented', `user namespaces do not work here: ${reason}`);
+    assertUserNamespaces: () => {
+      if (parts.noUserNamespaces !== undefined) throw new Fault('unimplemented', `user namespaces do not work here: ${parts.noUserNamespaces}`);
     },
     startInit: (ctx: Parameters<typeof startInit>[0], sandbox: Parameters<typeof startInit>[2]) => startInit(ctx, parts.init, sandbox),
     teardown: removeSandbox.teardown,

@@ -38,6 +38,7 @@ import type { SandboxStore } from '../state/sandbox-store.ts';
 import { adjustContainer } from './adjust.ts';
 import { assertLoadedProfile } from './apparmor.ts';
 import { type ImageVolume, imageVolumes, mountImageVolume } from './image-volumes.ts';
+import { mapVolume } from './mapped-volume.ts';
 import { prepareVolumes, readAccounts } from './rootfs-files.ts';
 import { sandboxFacts } from './sandbox-facts.ts';
 import { hostDevices, prepareMounts, relabelSources, seccompFile } from './sources.ts';
@@ -228,7 +229,10 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   const mountLabel = selinuxLabels(context, { enabled: deps.host.selinux, level: facts.selinuxLevel })?.mount;
   const [{ rootfs }, mounts, devices, seccomp] = await Promise.all([
     deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image, userNamespace, mountLabel }),
-    prepareMounts(config.mounts, (mount, index) => imageVolume(ctx, deps, { ...work, mount, index, userNamespace, mountLabel })),
+    prepareMounts(config.mounts, {
+      image: (mount, index) => imageVolume(ctx, deps, { ...work, mount, index, userNamespace, mountLabel }),
+      mapped: work.runtime.features.idmappedMounts ? undefined : (mount, mountIndex, source) => mapVolume({ bundleDir: record.bundleDir, mountIndex, mount, source, userNamespace }),
+    }),
     hostDevices(config, { all: !work.runtime.privilegedWithoutHostDevices }),
     seccompFile(config),
     letIn(record.bundleDir, facts.mappings),

@@ -43,13 +43,13 @@ export interface MountVolumeRequest<Image> {
 
 type PrepareReadonly<Image> = (ctx: Ctx, request: { id: string; dir: string; image: Image; readonly: true }) => Promise<{ rootfs: string }>;
 
-/** Where all image volumes of a container are mounted; teardown unmounts and removes what is there. */
-export const imageVolumesDir = (bundleDir: string): string => join(bundleDir, 'images');
+/** Where what a container's mounts need is mounted by us; teardown unmounts and removes all that is there. */
+export const ownMountsDir = (bundleDir: string): string => join(bundleDir, 'mounts');
 
 /** Returns the real path of the sub path, which cannot lead out of the image. Fault 'invalid' when there is no such path in it. */
 export async function mountImageVolume<Image>(ctx: Ctx, prepare: PrepareReadonly<Image>, request: MountVolumeRequest<Image>): Promise<string> {
   const { id, bundleDir, volume, mount } = request;
-  const dir = join(imageVolumesDir(bundleDir), String(volume.mountIndex));
+  const dir = join(ownMountsDir(bundleDir), String(volume.mountIndex));
   await mkdir(dir, { recursive: true, mode: 0o711 });
   try {
     const { rootfs } = await prepare(ctx, { id, dir, image: volume.image, readonly: true });

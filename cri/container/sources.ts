@@ -14,20 +14,25 @@ import { parseSeccomp, seccompChoice } from '../spec/seccomp.ts';
 
 const maxSeccompBytes = 1024 * 1024;
 
-/** Mounts the image of an image volume and says where; undefined for every other mount. */
-export type MountImage = (mount: Mount, index: number) => Promise<string> | undefined;
+export interface OwnMounts {
+  /** Mounts the image of an image volume and says where; undefined for every other mount. */
+  readonly image: (mount: Mount, index: number) => Promise<string> | undefined;
+  /** For volumes with mapped ids, where the OCI runtime does not map them. */
+  readonly mapped: ((mount: Mount, index: number, source: string) => Promise<string>) | undefined;
+}
 
 /** A missing source becomes a directory, as in containerd; a link is followed. Fault 'invalid' names the mount. */
-export async function prepareMounts(mounts: readonly Mount[], mountImage: MountImage): Promise<PreparedMount[]> {
+export async function prepareMounts(mounts: readonly Mount[], own: OwnMounts): Promise<PreparedMount[]> {
   if (mounts.length === 0) return [];
   // Only who asks for propagation needs the host's table of mounts.
   const table = mounts.some(({ propagation }) => propagation !== MountPropagation.PROPAGATION_PRIVATE) ? await readMounts() : [];
   return Promise.all(
     mounts.map(async (mount, index): Promise<PreparedMount> => {
-      const imagePath = mountImage(mount, index);
-      if (imagePath !== undefined) return { mount, source: await imagePath, hostPropagation: 'private' };
+      const imagePath = own.image(mount, index);
+      if (imagePath !== undefined) return { mount, source: await imagePath, hostPropagation: 'private', isMapped: true };
       const source = await hostSource(mount);
-      return { mount, source, hostPropagation: propagationOf(source, table) };
+      if (own.mapped !== undefined && mount.uidMappings.length > 0) return { mount, source: await own.mapped(mount, index, source), hostPropagation: 'private', isMapped: true };
+      return { mount, source, hostPropagation: propagationOf(source, table), isMapped: false };
     }),
   );
 }

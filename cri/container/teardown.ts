@@ -16,7 +16,7 @@ import type { ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
 import type { ContainerId } from '../state/ids.ts';
 import type { OwnedResource } from '../state/owned-resource.ts';
-import { imageVolumesDir } from './image-volumes.ts';
+import { ownMountsDir } from './image-volumes.ts';
 
 export interface TeardownDeps {
   readonly monitor: Pick<MonitorPaths, 'socketsDir'>;
@@ -52,7 +52,7 @@ async function undo(ctx: Ctx, deps: TeardownDeps, record: ContainerRecord, resou
     case 'cgroup':
       return deps.cgroups.remove(ctx, resource.path);
     case 'rootfs':
-      await removeTree(imageVolumesDir(resource.dir));
+      await removeTree(ownMountsDir(resource.dir));
       return deps.removeRootfs(ctx, resource.dir);
     case 'mount':
     case 'namespaces':
@@ -97,7 +97,7 @@ export async function removeOrphan(ctx: Ctx, deps: TeardownDeps, dir: string): P
   }
   await removeSocketLink(deps.monitor, id);
   for (const { name } of deps.runtimes()) await deps.forget(ctx, { id, handler: name });
-  await removeTree(imageVolumesDir(dir));
+  await removeTree(ownMountsDir(dir));
   await deps.removeRootfs(ctx, dir);
   await removeTree(dir);
 }

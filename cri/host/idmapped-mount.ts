@@ -5,15 +5,16 @@ import { AT_FDCWD, mountSetattr, moveMount, openTree } from './libc.ts';
 const OPEN_TREE_CLONE = 1;
 const OPEN_TREE_CLOEXEC = 0x80000;
 const AT_EMPTY_PATH = 0x1000;
+const AT_RECURSIVE = 0x8000;
 const MOUNT_ATTR_RDONLY = 1n;
 const MOUNT_ATTR_IDMAP = 0x100000n;
 
 /**
- * Binds `source` to `target`, both directories, with ids mapped as the user namespace pinned at `userNamespace` maps them. SyscallError EINVAL where the
+ * Binds `source` to `target`, both directories or both not, with ids mapped as the user namespace pinned at `userNamespace` maps them. `recursive` brings the mounts below as well, as they are. SyscallError EINVAL where the
  * kernel or the file system cannot (ext4 and xfs from 5.12, btrfs 5.15, overlayfs below 5.19 not as a lower directory, tmpfs 6.3).
  */
-export async function idmappedBind(request: { source: string; target: string; userNamespace: string; readonly?: boolean }): Promise<void> {
-  const treeFd = openTree(AT_FDCWD, request.source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+export async function idmappedBind(request: { source: string; target: string; userNamespace: string; readonly?: boolean; recursive?: boolean }): Promise<void> {
+  const treeFd = openTree(AT_FDCWD, request.source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (request.recursive === true ? AT_RECURSIVE : 0));
   try {
     const userFd = openSync(request.userNamespace, 'r');
     try {

@@ -41,8 +41,8 @@ export interface RunDeps {
   readonly resolveHandler: (name: string) => string;
   readonly cgroupPlace: (parent: string, id: string) => CgroupPlace;
   readonly nri: Pick<Nri, 'enter' | 'runPodSandbox'>;
-  /** Fault unimplemented, with the reason, where pods of this handler cannot have a user namespace. */
-  readonly assertUserNamespaces: (handler: string) => void;
+  /** Fault unimplemented, with the reason, where pods cannot have user namespaces. */
+  readonly assertUserNamespaces: () => void;
   /** The host uses SELinux. */
   readonly selinux: boolean;
   readonly startInit: (ctx: Ctx, sandbox: SandboxRecord) => Promise<ProcessId>;
@@ -61,7 +61,7 @@ const sharedMemoryBytes = 64 * 1024 * 1024;
 export async function runPodSandbox(ctx: Ctx, deps: RunDeps, request: { config: PodSandboxConfig | undefined; runtimeHandler: string }): Promise<SandboxId> {
   const wish = sandboxWish(request.config);
   deps.resolveHandler(request.runtimeHandler);
-  if (wish.mappings !== undefined) deps.assertUserNamespaces(request.runtimeHandler);
+  if (wish.mappings !== undefined) deps.assertUserNamespaces();
   const name = sandboxName(wish.metadata);
   return deps.flights.join(ctx, name, () => makeSandbox(detached(ctx, makingTimeoutMs), deps, { wish, name, runtimeHandler: request.runtimeHandler }));
 }

@@ -29,7 +29,7 @@ function input(config: DeepPartial<ContainerConfig>, rest: Partial<ContainerSpec
     rootfs: '/c1/rootfs',
     cgroup: { cgroupsPath: '/kubepods/c1', cgroupPath: '/kubepods/c1' },
     mounts: [], volumes: [], devices: [],
-    seccompFile: undefined, targetPid: undefined, features: { recursiveReadOnly: true, idmappedMounts: true }, hasHostDevices: true,
+    seccompFile: undefined, targetPid: undefined, features: { recursiveReadOnly: true }, hasHostDevices: true,
     host: {
       capabilities: allCapabilities.filter((name) => name !== 'CAP_SYS_RESOURCE'),
       lowestOomScoreAdj: 0, appArmor: { enabled: false }, selinux: false, arch: 'x64', abis: ['SCMP_ARCH_X86', 'SCMP_ARCH_X32'],
@@ -43,7 +43,7 @@ const privateIds = { network: NamespaceMode.POD, pid: NamespaceMode.CONTAINER, i
 const prepared = (mount: object): ContainerSpecInput['mounts'][number] => {
   const [full] = ContainerConfig.fromPartial({ mounts: [mount] }).mounts;
   assert.ok(full !== undefined);
-  return { mount: full, source: full.hostPath, hostPropagation: 'shared' };
+  return { mount: full, source: full.hostPath, hostPropagation: 'shared', isMapped: false };
 };
 
 const cases: [string, ContainerSpecInput][] = [
@@ -113,13 +113,8 @@ const refused: [string, () => ContainerSpecInput, RegExp][] = [
   ['recursive read-only without read-only', () => input({}, { mounts: [prepared({ containerPath: '/a', hostPath: '/b', recursiveReadOnly: true })] }), /needs readonly/],
   [
     'recursive read-only that the OCI runtime does not have',
-    () => input({}, { features: { recursiveReadOnly: false, idmappedMounts: false }, mounts: [prepared({ containerPath: '/a', hostPath: '/b', readonly: true, recursiveReadOnly: true })] }),
+    () => input({}, { features: { recursiveReadOnly: false }, mounts: [prepared({ containerPath: '/a', hostPath: '/b', readonly: true, recursiveReadOnly: true })] }),
     /^RROUnsupported: mount \/a/,
-  ],
-  [
-    'mapped ids that the OCI runtime does not have',
-    () => input({}, { features: { recursiveReadOnly: false, idmappedMounts: false }, mounts: [prepared({ containerPath: '/a', hostPath: '/b', uidMappings: [{ hostId: 1, containerId: 0, length: 1 }] })] }),
-    /cannot map ids/,
   ],
   [
     'recursive read-only with propagation',

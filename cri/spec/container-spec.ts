@@ -8,7 +8,7 @@ import { capabilitySets } from './capabilities.ts';
 import { appArmorChoice, type AppArmorHost, appArmorProfile } from './apparmor.ts';
 import { pathMasks } from './confinement.ts';
 import { deviceSpec, type HostDevice } from './devices.ts';
-import { type MountFeatures, planMounts, type PodFiles, type PreparedMount } from './mounts.ts';
+import { type MountInput, planMounts, type PodFiles, type PreparedMount } from './mounts.ts';
 import { containerNamespaces, type SandboxNamespaces } from './namespaces.ts';
 import { processArgs, processEnv, workingDirectory, type ImageDefaults } from './process.ts';
 import { ociResources, oomScoreAdj, type ResourceHost } from './resources.ts';
@@ -68,7 +68,7 @@ export interface ContainerSpecInput {
   readonly seccompFile: OciSeccomp | undefined;
   readonly targetPid: string | undefined;
   /** Of the OCI runtime. */
-  readonly features: MountFeatures;
+  readonly features: MountInput['features'];
   /** What a privileged container gets of the host's devices. */
   readonly hasHostDevices: boolean;
   readonly host: SpecHost;

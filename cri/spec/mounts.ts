@@ -18,6 +18,8 @@ export interface PreparedMount {
   readonly source: string;
   /** Of the host mount that `source` lies on. */
   readonly hostPropagation: 'shared' | 'slave' | 'private';
+  /** The ids of its files are those of the container's user namespace already. */
+  readonly isMapped: boolean;
 }
 
 export interface MountInput {
@@ -25,7 +27,8 @@ export interface MountInput {
   readonly pod: PodFiles;
   /** VOLUMEs of the image: place in the container → directory on the host. */
   readonly volumes: readonly { readonly containerPath: string; readonly source: string }[];
-  readonly features: MountFeatures;
+  /** What the OCI runtime can do with mounts. */
+  readonly features: { readonly recursiveReadOnly: boolean };
   readonly readonlyRootfs: boolean;
   readonly privileged: boolean;
   /** The container may write to its own groups (v2, privileged containers may anyway). */
@@ -83,13 +86,7 @@ const isKnown = (value: MountPropagation): value is KnownPropagation => value in
 /** Options the CRI may ask for beyond read-only (Mount.mount_options). */
 const extraOptions: readonly string[] = ['noexec', 'nodev', 'nosuid', 'exec', 'dev', 'suid', 'noatime', 'nodiratime', 'relatime', 'strictatime', 'nosymfollow'];
 
-/** What the OCI runtime can do with mounts. */
-export interface MountFeatures {
-  readonly recursiveReadOnly: boolean;
-  readonly idmappedMounts: boolean;
-}
-
-function criMount({ mount, source, hostPropagation }: PreparedMount, features: MountFeatures): OciMount {
+function criMount({ mount, source, hostPropagation, isMapped }: PreparedMount, features: MountInput['features']): OciMount {
   const place = mount.containerPath;
   const invalid = (why: string): Fault => new Fault('invalid', `mount ${place}: ${why}`);
   if (place === '') throw new Fault('invalid', `mount of ${mount.hostPath}: container_path is empty`);
@@ -100,8 +97,6 @@ function criMount({ mount, source, hostPropagation }: PreparedMount, features: M
   if (mount.recursiveReadOnly && propagation !== 'rprivate') throw invalid('recursive_read_only needs private propagation');
   // A message that begins so tells clients that they may ask again without (k8s.io/cri-api pkg/errors ErrRROUnsupported).
   if (mount.recursiveReadOnly && !features.recursiveReadOnly) throw new Fault('invalid', `RROUnsupported: mount ${place}: the OCI runtime cannot make mounts read-only recursively`);
-  const isMapped = mount.uidMappings.length > 0 && mount.image === undefined;
-  if (isMapped && !features.idmappedMounts) throw invalid('the OCI runtime cannot map ids of mounts');
   if (propagation === 'rshared' && hostPropagation !== 'shared') throw invalid(`path "${mount.hostPath}" is not on a shared mount, as bidirectional propagation needs`);
   if (propagation === 'rslave' && hostPropagation === 'private') throw invalid(`path "${mount.hostPath}" is not on a shared or slave mount`);
   const foreign = mount.mountOptions.find((option) => !extraOptions.includes(option));
@@ -112,8 +107,7 @@ function criMount({ mount, source, hostPropagation }: PreparedMount, features: M
     type: 'bind',
     source,
     options: ['rbind', propagation, access, ...mount.mountOptions],
-    // The layers of an image volume were mapped when it was mounted.
-    ...(!isMapped ? {} : { uidMappings: criMappings(mount.uidMappings), gidMappings: criMappings(mount.gidMappings) }),
+    ...(isMapped || mount.uidMappings.length === 0 ? {} : { uidMappings: criMappings(mount.uidMappings), gidMappings: criMappings(mount.gidMappings) }),
   };
 }
 
