@@ -28,7 +28,7 @@ const usage = `npm run critest -- [OPTION…]   runs critest 1.37 as root agains
   --help
 `;
 
-interface CritestOptions {
+export interface CritestOptions {
   readonly runtime: 'runc' | 'crun';
   readonly server: CriServer['name'];
   readonly focus?: string | undefined;
@@ -39,7 +39,7 @@ interface CritestOptions {
   readonly logFile?: string | undefined;
 }
 
-interface CritestCounts {
+export interface CritestCounts {
   readonly passed: number;
   readonly failed: number;
   readonly skipped: number;
@@ -51,13 +51,13 @@ interface CritestCounts {
 }
 
 /** Of 142 specs: AppArmor (9) is not in this kernel, benchmarks (5) are another mode. crun 1.8 has no idmapped mounts, which costs user namespaces (6). */
-const expectedCounts: Readonly<Record<CritestOptions['runtime'], Pick<CritestCounts, 'passed' | 'failed' | 'skipped'>>> = {
+export const expectedCounts: Readonly<Record<CritestOptions['runtime'], Pick<CritestCounts, 'passed' | 'failed' | 'skipped'>>> = {
   runc: { passed: 128, failed: 0, skipped: 14 },
   crun: { passed: 122, failed: 0, skipped: 20 },
 };
 
 /** One run on a server that is made for it and goes with it. Throws when critest itself cannot run. */
-async function runCritest(options: CritestOptions): Promise<CritestCounts> {
+export async function runCritest(options: CritestOptions): Promise<CritestCounts> {
   const scratch = mkdtempSync(path.join(tmpdir(), 'nodelet-critest-'));
   const before = sharedMemory();
   try {

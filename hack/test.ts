@@ -24,7 +24,7 @@ const steps: Record<string, Step> = {
   house: { title: 'House rules', commands: [['node', 'hack/check.ts']] },
   unit: { title: 'Unit tests', commands: [['node', 'hack/run-tests.ts', 'unit']] },
   // Before the root tests, which use its CNI plugins where they are.
-  judges: { title: 'Judges', commands: [['node', 'hack/judges/build.ts', 'test']], cannot: () => (isRoot ? needsJudges() : 'only root can run tests with them') },
+  judges: { title: 'Judges', commands: [['node', 'hack/judges/build.ts', 'test', 'critest']], cannot: () => (isRoot ? needsJudges() : 'only root can run tests with them') },
   root: { title: 'Root tests', commands: [['node', 'hack/run-tests.ts', 'root']], cannot: () => (isRoot ? undefined : 'they mount, unshare and make cgroups, which needs root') },
   e2e: {
     title: 'End-to-end tests',
