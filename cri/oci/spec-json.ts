@@ -5,8 +5,17 @@ import type { OciSpec } from './spec-types.ts';
 const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
 
 /** Every 64-bit number exactly. */
-export const writeSpec = (spec: OciSpec): string => JSON.stringify(spec, (_key, value: unknown) => (typeof value === 'bigint' ? rawJSON(String(value)) : value));
+export function writeSpec(spec: OciSpec): string {
+  const { rlimits } = spec.process;
+  if (rlimits === undefined) return JSON.stringify(spec);
+  const exact = rlimits.map(({ type, hard, soft }) => ({ type, hard: rawJSON(String(hard)), soft: rawJSON(String(soft)) }));
+  return JSON.stringify({ ...spec, process: { ...spec.process, rlimits: exact } });
+}
 
 /** Of a text that `writeSpec` wrote; numbers beyond 2^53 come back rounded. */
-export const readSpec = (text: string): OciSpec =>
-  JSON.parse(text, (key, value: unknown) => ((key === 'hard' || key === 'soft') && typeof value === 'number' ? BigInt(value) : value)) as OciSpec;
+export function readSpec(text: string): OciSpec {
+  const spec = JSON.parse(text) as OciSpec;
+  const { rlimits } = spec.process;
+  if (rlimits === undefined) return spec;
+  return { ...spec, process: { ...spec.process, rlimits: rlimits.map(({ type, hard, soft }) => ({ type, hard: BigInt(hard), soft: BigInt(soft) })) } };
+}
