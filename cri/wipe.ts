@@ -6,6 +6,7 @@ import type { CriConfig } from './config.ts';
 import { removeContainer } from './container/remove.ts';
 import { removeOrphan } from './container/teardown.ts';
 import { lockRoot } from './lock.ts';
+import { removeSocket } from './nri/service.ts';
 import { removeMonitorGroup } from './oci/monitor-group.ts';
 import { buildParts, masqueradeChainOf } from './parts.ts';
 import { removePodSandbox } from './sandbox/remove.ts';
@@ -39,6 +40,7 @@ export async function wipeCri(ctx: Ctx, config: CriConfig): Promise<void> {
     await attempt(() => parts.cni.gc(detached(ctx), () => []));
     await attempt(() => removeBridge(detached(ctx), config.cni.bridge));
     await attempt(() => removeMasquerade(detached(ctx), masqueradeChainOf(config)));
+    await attempt(() => removeSocket(config.nri.socket));
     await attempt(() => removeMonitorGroup(detached(ctx), parts.cgroups));
     ended.abort();
     await parts.images.close();

@@ -72,7 +72,7 @@ export interface PluginOptions {
   readonly registrationTimeoutMs: number;
   readonly requestTimeoutMs: number;
   /** Unsolicited updates; returns those that failed. */
-  readonly update: (plugin: Plugin, request: UpdateContainersRequest) => Promise<ContainerUpdate[]>;
+  readonly update: (request: UpdateContainersRequest) => Promise<ContainerUpdate[]>;
 }
 
 /** The version whose messages these are: cri/nri/api.proto. */
@@ -200,7 +200,7 @@ export class Plugin {
     }
     if (method !== updateContainers.name) throw new Fault('unimplemented', `no method ${JSON.stringify(method)}`);
     if (this.#events === 0) throw new Fault('precondition', 'not configured yet');
-    return UpdateContainersResponse.encode({ failed: await this.#options.update(this, UpdateContainersRequest.decode(payload)) }).finish();
+    return UpdateContainersResponse.encode({ failed: await this.#options.update(UpdateContainersRequest.decode(payload)) }).finish();
   }
 
   #register({ pluginName, pluginIdx }: RegisterPluginRequest): void {

@@ -46,8 +46,4 @@ export class Plugins {
       this.#joining--;
     }
   }
-
-  closeAll(why: string): void {
-    for (const plugin of this.#plugins) plugin.close(why);
-  }
 }

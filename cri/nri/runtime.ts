@@ -63,10 +63,6 @@ export class NriRuntime implements Nri {
     return failed;
   }
 
-  closeAll(why: string): void {
-    this.#plugins.closeAll(why);
-  }
-
   enter(): Promise<Disposable> {
     return this.#plugins.enter();
   }

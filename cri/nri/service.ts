@@ -1,6 +1,6 @@
 /** NRI as it runs: the socket where plugins come, and the plugins that are started with us. */
 import { closeSync } from 'node:fs';
-import { mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
 import { connect, createServer, type Server, Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import type { Ctx } from '#host/ctx.ts';
@@ -37,36 +37,36 @@ export async function startNri(ctx: Ctx, runtime: NriRuntime, config: NriService
     runtime: program,
     registrationTimeoutMs: config.registrationTimeoutMs,
     requestTimeoutMs: config.requestTimeoutMs,
-    update: (_plugin, request) => runtime.update(ctx, request),
+    update: (request) => runtime.update(ctx, request),
   };
-  const children: Child[] = [];
-  for (const name of await installedPlugins(ctx, config.pluginDir)) await launch(ctx, runtime, { config, common, name, children });
-  const server = config.disableConnections ? undefined : await listen(ctx, config.socket, (socket) => void welcome(ctx, runtime, socket, common));
+  const here = new Set<Plugin>();
+  const admit = async (socket: Socket, own: Pick<PluginOptions, 'name' | 'configuration'>): Promise<void> => {
+    const plugin = new Plugin(socket, { ...common, ...own });
+    here.add(plugin);
+    void plugin.closed.then(() => here.delete(plugin));
+    try {
+      await runtime.admit(ctx, plugin);
+    } catch (error) {
+      if (!ctx.signal.aborted) ctx.log.warn({ err: error, plugin: own.name ?? plugin.id }, 'an NRI plugin could not join');
+    }
+  };
+  for (const name of await installedPlugins(ctx, config.pluginDir)) await launch(ctx, config, name, admit);
+  const server = config.disableConnections ? undefined : await listen(ctx, config.socket, (socket) => void admit(socket, { configuration: '' }));
   return {
     stop: async () => {
       server?.close();
-      runtime.closeAll('the runtime ends');
-      for (const child of children) child.kill('SIGKILL');
-      if (server !== undefined) await rm(config.socket, { force: true });
+      for (const plugin of here) plugin.close('the runtime ends');
+      if (server !== undefined) await removeSocket(config.socket);
     },
   };
-}
-
-async function welcome(ctx: Ctx, runtime: NriRuntime, socket: Socket, common: Common): Promise<void> {
-  const plugin = new Plugin(socket, { ...common, configuration: '' });
-  try {
-    await runtime.admit(ctx, plugin);
-  } catch (error) {
-    ctx.log.warn({ err: error, plugin: plugin.id }, 'an NRI plugin came and could not join');
-  }
 }
 
 /** Executables whose names begin with an index. */
 async function installedPlugins(ctx: Ctx, dir: string): Promise<PluginName[]> {
   const found: PluginName[] = [];
   for (const file of (await namesIn(dir)).toSorted()) {
-    const info = await stat(join(dir, file));
-    if (!info.isFile() || (info.mode & 0o111) === 0) continue;
+    const info = await stat(join(dir, file)).catch(() => undefined);
+    if (info?.isFile() !== true || (info.mode & 0o111) === 0) continue;
     const name = parsePluginName(file);
     if (name === undefined) ctx.log.warn({ file: join(dir, file) }, 'not an NRI plugin: its name does not begin with two digits and a dash');
     else found.push(name);
@@ -74,15 +74,11 @@ async function installedPlugins(ctx: Ctx, dir: string): Promise<PluginName[]> {
   return found;
 }
 
-interface Launch {
-  readonly config: NriServiceConfig;
-  readonly common: Common;
-  readonly name: PluginName;
-  readonly children: Child[];
-}
+type Admit = (socket: Socket, own: Pick<PluginOptions, 'name' | 'configuration'>) => Promise<void>;
 
-async function launch(ctx: Ctx, runtime: NriRuntime, { config, common, name, children }: Launch): Promise<void> {
-  const file = `${name.index}-${name.name}`;
+/** Its process ends with its connection: without us it has nothing to do. */
+async function launch(ctx: Ctx, config: NriServiceConfig, name: PluginName, admit: Admit): Promise<void> {
+  const path = join(config.pluginDir, `${name.index}-${name.name}`);
   try {
     const configuration = await configurationOf(config.pluginConfigDir, name);
     const [ours, theirs] = socketPair();
@@ -90,20 +86,17 @@ async function launch(ctx: Ctx, runtime: NriRuntime, { config, common, name, chi
     let child: Child;
     try {
       const env = { NRI_PLUGIN_NAME: name.name, NRI_PLUGIN_IDX: name.index, NRI_PLUGIN_SOCKET: '3' };
-      child = spawn({ path: join(config.pluginDir, file), args: [], env, fds: { 3: theirs } });
+      child = spawn({ path, args: [], env, fds: { 3: theirs } });
     } catch (error) {
       socket.destroy();
       throw error;
     } finally {
       closeSync(theirs);
     }
-    children.push(child);
-    const plugin = new Plugin(socket, { ...common, name, configuration });
-    // Without us it has nothing to do.
-    void plugin.closed.then(() => child.kill('SIGKILL'));
-    await runtime.admit(ctx, plugin);
+    socket.once('close', () => child.kill('SIGKILL'));
+    await admit(socket, { name, configuration });
   } catch (error) {
-    ctx.log.warn({ err: error, plugin: file }, 'an installed NRI plugin could not be started');
+    ctx.log.warn({ err: error, plugin: path }, 'an installed NRI plugin could not be started');
   }
 }
 
@@ -138,6 +131,13 @@ async function listen(ctx: Ctx, path: string, onPlugin: (socket: Socket) => void
     throw new Fault('internal', `listen for NRI plugins on ${path}`, cause);
   }
   return server;
+}
+
+/** What a run that was killed left, too; nothing while somebody serves it. The folder goes if it is empty. May run twice. */
+export async function removeSocket(path: string): Promise<void> {
+  if (await isServed(path)) return;
+  await rm(path, { force: true });
+  await rmdir(dirname(path)).catch(() => undefined);
 }
 
 function isServed(path: string): Promise<boolean> {
