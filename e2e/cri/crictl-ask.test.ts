@@ -74,7 +74,8 @@ test('pods and containers are found by every filter, and by a prefix of their id
     [['--state', 'notready'], []],
   ];
   for (const [filter, ids] of pods) assert.deepEqual(lines(await crictl.run(['pods', '-q', ...filter])), ids, `pods ${filter.join(' ')}`);
-  assert.deepEqual(lines(await crictl.run(['images', '-q', busyboxImage])).length, 1);
+  // containerd does not look at this filter.
+  if (cri.name !== 'containerd') assert.equal(lines(await crictl.run(['images', '-q', busyboxImage])).length, 1);
   assert.match(await crictl.run(['ps', '-a', '--resolve-image-path']), /busybox/);
 
   assert.equal((await crictl.json<{ status: { id: string } }>(['inspect', id.slice(0, 13)])).status.id, id);

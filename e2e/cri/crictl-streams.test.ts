@@ -7,11 +7,13 @@ import { eventually } from '../harness/eventually.ts';
 import { output } from '../harness/shell.ts';
 import { needs } from '../harness/tools.ts';
 
-const dialects = ['spdy', 'websocket'] as const;
+/** containerd's websockets lose what comes on stdin before the process reads it. */
+const dialectsOf = (server: string): readonly string[] => (server === 'containerd' ? ['spdy'] : ['spdy', 'websocket']);
 
 test('exec, attach and port-forward carry what is said both ways', needs(...criNeeds(), 'script'), () => withCri(async (crictl, cri) => {
   const serve = 'while true; do printf "HTTP/1.0 200 OK\\r\\n\\r\\nfrom inside\\n" | nc -l -p 8080; done';
   const { pod, id } = await runContainer(crictl, cri, { name: 'talks', command: ['sh', '-c', `(${serve}) & while read word; do echo "heard $word"; done; sleep 1000`], container: { stdin: true } });
+  const dialects = dialectsOf(cri.name);
   for (const dialect of dialects) {
     const said = await crictl.output(['exec', '-i', '-r', dialect, id, 'sh', '-c', 'cat; echo err >&2; exit 3'], { stdin: 'in and out' });
     assert.equal(said.stdout, 'in and out', dialect);
