@@ -63,6 +63,7 @@ async function podLife(crictl: Crictl, cri: CriServer): Promise<void> {
   assert.equal((await crictl.run(['exec', '-s', '--timeout', '200', id, 'cat', '/proc/self/cgroup'], slowly)).trim(), '0::/', 'a container sees its own group as the root');
   const { stats } = await crictl.json<Stats>(['stats', '--id', id], slowly);
   assert.ok(Number(stats[0]?.memory.workingSetBytes.value) > 0 && Number(stats[0]?.cpu.usageCoreNanoSeconds.value) > 0);
+  await checkMetrics(crictl);
 
   const before = await status(crictl, id);
   await cri.kill();
@@ -77,6 +78,19 @@ async function podLife(crictl: Crictl, cri: CriServer): Promise<void> {
   assert.ok(!existsSync(path.join('/sys/fs/cgroup', pod.group, id)));
   await crictl.run(['stopp', pod.id], slowly);
   await crictl.run(['rmp', pod.id], slowly);
+}
+
+/** Every metric that does not depend on a disk at work is there, and what the kernel writes in other words than v1's is understood. */
+async function checkMetrics(crictl: Crictl): Promise<void> {
+  interface Metric { name: string; value: { value: string } }
+  const { podMetrics } = await crictl.json<{ podMetrics: { containerMetrics: { metrics: Metric[] }[] }[] }>(['metricsp'], slowly);
+  const metrics = podMetrics.flatMap(({ containerMetrics }) => containerMetrics.flatMap((each) => each.metrics));
+  const value = (name: string): number => Number(metrics.find((each) => each.name === name)?.value.value ?? Number.NaN);
+  for (const name of ['container_memory_usage_bytes', 'container_memory_kernel_usage', 'container_memory_max_usage_bytes', 'container_cpu_cfs_periods_total', 'container_processes', 'container_threads']) {
+    assert.ok(value(name) > 0, `${name} is ${value(name)}`);
+  }
+  assert.ok(value('container_memory_max_usage_bytes') >= value('container_memory_usage_bytes'));
+  assert.deepEqual([value('container_memory_failcnt'), value('container_oom_events_total'), value('container_spec_memory_limit_bytes')], [0, 0, 64 << 20]);
 }
 
 async function outOfMemory(crictl: Crictl, cri: CriServer): Promise<void> {
