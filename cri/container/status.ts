@@ -5,7 +5,7 @@ import { ImageSpec, type ContainerStatus, type Mount } from '#cri-api';
 import { isErrno } from '#host/errno.ts';
 import { criSignal } from '../spec/signals.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
-import { stringifyRecord } from '../state/record-json.ts';
+import { stringifyInfo } from '../state/record-json.ts';
 import { criState, type RepoDigestOf } from './list.ts';
 
 /** `image_id` is what PullImage returned; `image_ref` the digest the image came by, which users know, while the store knows it. */
@@ -45,7 +45,7 @@ const withImageRef = (mount: Mount, imageId: string | undefined): Mount =>
 /** Keys as containerd's, where it has them. */
 export async function containerInfo(record: ContainerRecord): Promise<Record<string, string>> {
   return {
-    info: stringifyRecord({
+    info: stringifyInfo({
       sandboxID: record.sandboxId,
       pid: record.state.name === 'created' || record.state.name === 'running' ? (record.process?.pid ?? 0) : 0,
       removing: false,

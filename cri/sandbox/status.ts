@@ -1,6 +1,6 @@
 /** ListPodSandbox and PodSandboxStatus: records → CRI messages. Pure. */
 import { PodSandboxState, type PodSandbox, type PodSandboxFilter, type PodSandboxStatus } from '#cri-api';
-import { stringifyRecord } from '../state/record-json.ts';
+import { stringifyInfo } from '../state/record-json.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 
 const stateOf = (record: SandboxRecord): PodSandboxState =>
@@ -41,7 +41,7 @@ export function podSandboxStatus(record: SandboxRecord): PodSandboxStatus {
 
 /** What operators look for with `crictl inspectp`; keys as containerd's. */
 export const podSandboxInfo = (record: SandboxRecord): Record<string, string> => ({
-  info: stringifyRecord({
+  info: stringifyInfo({
     sandboxID: record.id,
     pid: record.init?.pid ?? 0,
     namespacesDir: record.namespacesDir,

@@ -11,22 +11,27 @@ export type Verb<Request, Response> = (ctx: Ctx, request: Request) => Promise<Re
 /** Questions are asked every second by a kubelet: they are logged only at debug. */
 const isQuestion = (rpc: string): boolean => /^(List|Stream|Version|Status|RuntimeConfig|ExecSync|.*Status$|.*Stats$|ImageFsInfo|Get)/.test(rpc);
 
-/** The signal is aborted when the client goes away, with a TimeoutError when its deadline passed. */
-function callCtx(call: { on(event: 'cancelled', listener: () => void): unknown; getDeadline(): Deadline }, log: Logger): Ctx {
+/**
+ * The signal is aborted when the client goes away, with a TimeoutError when its deadline passed. `answered` says that it cannot any more: grpc-js calls
+ * every call cancelled at its end.
+ */
+function callCtx(call: { on(event: 'cancelled', listener: () => void): unknown; getDeadline(): Deadline }, log: Logger): { ctx: Ctx; answered: () => void } {
   const gone = new AbortController();
+  let isAnswered = false;
   call.on('cancelled', () => {
+    if (isAnswered) return;
     const isLate = Date.now() >= Number(call.getDeadline()) - 1;
     gone.abort(isLate ? new DOMException('the deadline of the call has passed', 'TimeoutError') : new DOMException('the client went away', 'AbortError'));
   });
-  return { signal: gone.signal, log };
+  return { ctx: { signal: gone.signal, log }, answered: () => { isAnswered = true; } };
 }
 
 /** A unary call. A throw of any kind becomes a status; it never ends the server. */
 export function unary<Request, Response>(log: Logger, rpc: string, verb: Verb<Request, Response>): handleUnaryCall<Request, Response> {
   return (call, callback) => {
     const own = log.child({ rpc });
-    const ctx = callCtx(call, own);
-    void logged(own, rpc, async () => verb(ctx, call.request)).then(
+    const { ctx, answered } = callCtx(call, own);
+    void logged(own, rpc, async () => verb(ctx, call.request)).finally(answered).then(
       (response) => callback(null, response),
       (error: unknown) => callback(failure(error)),
     );
@@ -39,14 +44,14 @@ export function serverStream<Request, Response>(
 ): handleServerStreamingCall<Request, Response> {
   return (call) => {
     const own = log.child({ rpc });
-    const ctx = callCtx(call, own);
+    const { ctx, answered } = callCtx(call, own);
     // The client learns at once that it is being served, even when nothing comes for long.
     call.sendMetadata(new Metadata());
     void logged(own, rpc, async () => {
       for await (const message of produce(ctx, call.request)) {
         if (!(await written(ctx, (done) => call.write(message, done)))) return;
       }
-    }).then(
+    }).finally(answered).then(
       () => call.end(),
       (error: unknown) => call.emit('error', failure(error)),
     );

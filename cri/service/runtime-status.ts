@@ -1,6 +1,6 @@
 /** Version, Status and RuntimeConfig: what we are and whether we can work. Pure. */
 import { CgroupDriver, RuntimeConfigResponse, type RuntimeHandler, type RuntimeHandlerFeatures, StatusResponse, VersionResponse } from '#cri-api';
-import { stringifyRecord } from '../state/record-json.ts';
+import { stringifyInfo } from '../state/record-json.ts';
 
 const runtimeName = 'nodelet';
 
@@ -37,7 +37,7 @@ export function status(facts: StatusFacts, isVerbose: boolean): StatusResponse {
     },
     runtimeHandlers: handlers,
     features: { supplementalGroupsPolicy: true, mountOptions: true },
-    info: isVerbose ? { config: stringifyRecord(facts.config) } : {},
+    info: isVerbose ? { config: stringifyInfo(facts.config) } : {},
   });
 }
 

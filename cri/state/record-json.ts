@@ -19,6 +19,15 @@ function revive(_key: string, value: Json): unknown {
   return value;
 }
 
+/** For people: the same values as plain numbers and text, which cannot be read back. */
+export const stringifyInfo = (value: unknown): string => JSON.stringify(value, plain);
+
+function plain(this: unknown, key: string, value: unknown): unknown {
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : value.toString();
+  const original = (this as Record<string, unknown>)[key];
+  return original instanceof Uint8Array ? Buffer.from(original).toString('utf8') : value;
+}
+
 export const stringifyRecord = (value: unknown): string => `${JSON.stringify(value, replace, 1)}\n`;
 
 /** Throws SyntaxError on text that is not JSON, RangeError and the like on damaged numbers. */

@@ -7,7 +7,7 @@ import { test, type TestContext } from 'node:test';
 import { ContainerConfig, PodSandboxConfig } from '#cri-api';
 import { quietCtx } from '#host/log.ts';
 import { asSandboxId, type SandboxId } from './ids.ts';
-import { parseRecord, stringifyRecord } from './record-json.ts';
+import { parseRecord, stringifyInfo, stringifyRecord } from './record-json.ts';
 import type { SandboxRecord } from './sandbox-record.ts';
 import { sandboxStore, type SandboxStore } from './sandbox-store.ts';
 
@@ -84,4 +84,8 @@ test('a record keeps bytes and 64-bit numbers, and texts that look like them', (
   assert.equal(read.at, -9_007_199_254_740_993n);
   assert.deepEqual(read.bytes, new Uint8Array(Buffer.from('hi')));
   assert.deepEqual(ContainerConfig.encode(read.config).finish(), ContainerConfig.encode(config).finish());
+});
+
+test('what is for people has plain numbers and text', () => {
+  assert.equal(stringifyInfo({ limit: 67_108_864n, huge: 2n ** 63n, value: Buffer.from('of mouth'), list: [1n] }), '{"limit":67108864,"huge":"9223372036854775808","value":"of mouth","list":[1]}');
 });

@@ -38,9 +38,10 @@ test('info and the three inspects tell operators what they look for', here, () =
   assert.ok(info.runtimeHandlers.some(({ name = '' }) => name === ''), 'the default handler has an empty name');
   assert.ok('config' in info && 'features' in info);
 
-  interface Inspected { status: { id: string; resources: { linux: { memoryLimitInBytes: string } } }; info: { pid: number; sandboxID: string; snapshotKey: string; runtimeSpec: { process: { args: string[] }; linux: object }; config: { command?: string[]; metadata: { name: string } } } }
+  interface Inspected { status: { id: string; resources: { linux: { memoryLimitInBytes: string } } }; info: { pid: number; sandboxID: string; snapshotKey: string; runtimeSpec: { process: { args: string[] }; linux: object }; config: { metadata: { name: string }; linux: { resources: object } } } }
   const container = await crictl.json<Inspected>(['inspect', id]);
   assert.deepEqual([container.info.sandboxID, container.info.snapshotKey, container.info.config.metadata.name], [pod, id, 'looked-at']);
+  assert.match(JSON.stringify(container.info.config.linux.resources), new RegExp(`emory_?[lL]imit_?[iI]n_?[bB]ytes":${64 << 20}\\b`), 'numbers are numbers');
   assert.deepEqual(container.info.runtimeSpec.process.args, ['sleep', '1000']);
   assert.equal(container.status.resources.linux.memoryLimitInBytes, String(64 << 20));
   assert.equal((await readFile(`/proc/${container.info.pid}/cmdline`, 'utf8')).replaceAll('\0', ' ').trim(), 'sleep 1000');
