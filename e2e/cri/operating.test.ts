@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -76,11 +78,32 @@ test('a changed configuration is taken over, a wrong one refused, and a running 
   await rm(dropIns, { recursive: true });
 }));
 
-test('the watchdog hears of a server that answers, and nothing while clients cannot reach it', what, () => nothingLeft(async () => {
+/** Runs a script on the main thread of a node process that was started with this inspector port. */
+async function runInside(pid: number, inspectorPort: number, script: string): Promise<void> {
+  process.kill(pid, 'SIGUSR1');
+  const targets = await eventually('the inspector answers', () => fetch(`http://127.0.0.1:${inspectorPort}/json`).then((answer) => answer.json(), () => []) as Promise<{ webSocketDebuggerUrl: string }[]>, (seen) => seen.length > 0);
+  const socket = new WebSocket(targets[0]?.webSocketDebuggerUrl ?? '');
+  await once(socket, 'open');
+  socket.send(JSON.stringify({ id: 1, method: 'Runtime.evaluate', params: { expression: script } }));
+  await once(socket, 'message');
+  socket.close();
+}
+
+/** Several periods without a message, after those that were on their way; returns how many there are. */
+async function silence(messages: readonly string[]): Promise<number> {
+  await sleep(1000);
+  const count = messages.length;
+  await sleep(1200);
+  assert.deepEqual(messages.slice(count), []);
+  return count;
+}
+
+test('the watchdog hears of a server that answers, and nothing while clients cannot reach it or it is stuck', what, () => nothingLeft(async () => {
   const socket = `/tmp/e2e-nlt-${randomBytes(6).toString('hex')}.notify`;
   await using manager = await notifySocket(socket, 400);
+  const [inspectorPort = 0] = await freePorts(1);
   try {
-    await using node = await startNodelet({ mode: 'cri', env: manager.env });
+    await using node = await startNodelet({ mode: 'cri', env: { ...manager.env, NODE_OPTIONS: `--inspect-port=${inspectorPort}` } });
     const { messages } = manager;
     await eventually('signs of life', async () => messages.filter((each) => each.startsWith('WATCHDOG=1')).length, (count) => count >= 3);
     assert.equal(messages.indexOf('READY=1'), 0);
@@ -88,11 +111,18 @@ test('the watchdog hears of a server that answers, and nothing while clients can
 
     await rename(node.socket, `${node.socket}.away`);
     await eventually('the look at itself fails', () => node.log(), (log) => log.includes('no sign of life for the watchdog'));
-    const before = messages.length;
-    await sleep(1200);
-    assert.deepEqual(messages.slice(before), []);
+    const before = await silence(messages);
     await rename(`${node.socket}.away`, node.socket);
     await eventually('signs of life again', async () => messages.slice(before), (told) => told.includes('WATCHDOG=1'));
+
+    const [stuck, go] = [path.join(node.dir, 'stuck'), path.join(node.dir, 'go')];
+    const wait = 'Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)';
+    const wedged = runInside(node.pid ?? 0, inspectorPort, `{ const fs = process.getBuiltinModule('fs'); fs.writeFileSync('${stuck}', ''); while (!fs.existsSync('${go}')) ${wait}; }`);
+    await eventually('the main thread is stuck', async () => existsSync(stuck), (is) => is);
+    const atWedge = await silence(messages);
+    await writeFile(go, '');
+    await wedged;
+    await eventually('signs of life once more', async () => messages.slice(atWedge), (told) => told.includes('WATCHDOG=1'));
     await node.stop();
     assert.match(messages.find((each) => each.startsWith('STOPPING=1')) ?? '', /^STOPPING=1;STATUS=stopping/);
   } finally { await rm(socket, { force: true }); }
