@@ -31,22 +31,15 @@ export async function updateContainerResources(ctx: Ctx, deps: UpdateVerbDeps, r
 }
 
 /**
- * Zero and empty fields leave what is. When one limit cannot be set the others are put back and the error is thrown. A container that has ended is
+ * Zero and empty fields leave what is. When one limit cannot be set none is (see #host/cgroup-apply). A container that has ended is
  * left alone with Fault 'precondition'.
  */
-export async function applyResources(ctx: Ctx, deps: UpdateDeps, request: { id: string; resources: LinuxContainerResources }): Promise<ContainerRecord> {
+export async function applyResources(_ctx: Ctx, deps: UpdateDeps, request: { id: string; resources: LinuxContainerResources }): Promise<ContainerRecord> {
   const { id } = deps.containers.get(request.id);
   using _ = await deps.lock.hold(id);
   const record = deps.containers.get(id);
   if (record.state.name !== 'running' && record.state.name !== 'created') throw new Fault('precondition', `container ${id} is ${record.state.name}`);
   const wanted = mergedResources(record.resources, request.resources);
-  try {
-    await deps.cgroups.apply(record.cgroupPath, cgroupResources(wanted, deps.host));
-  } catch (cause) {
-    if (record.resources !== undefined) {
-      await deps.cgroups.apply(record.cgroupPath, cgroupResources(record.resources, deps.host)).catch((error: unknown) => ctx.log.warn({ err: error, container: id }, 'old limits not restored'));
-    }
-    throw cause;
-  }
+  await deps.cgroups.apply(record.cgroupPath, cgroupResources(wanted, deps.host));
   return deps.containers.update(id, { type: 'resources-updated', resources: wanted });
 }

@@ -134,7 +134,7 @@ export interface Cgroups {
 
   /** Makes the group and its parents in every hierarchy, hands controllers down to it, then `apply`. May run twice. */
   create(path: string, resources?: CgroupResources): Promise<void>;
-  /** Sets limits of an existing group. Fault 'precondition' when the controller for a given value does not exist here. */
+  /** Sets limits of an existing group, all or none. Fault 'precondition' when the controller for a given value does not exist here. */
   apply(path: string, resources: CgroupResources): Promise<void>;
   exists(path: string): Promise<boolean>;
   /** Names of the groups directly below (no paths), in any hierarchy; empty when the group is gone. */

@@ -4,9 +4,10 @@
  * Source of the rules: kernel Documentation/admin-guide/cgroup-v1.
  */
 import { join } from 'node:path';
+import { applySettings } from './cgroup-apply.ts';
 import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, readCgroupFileNow, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
 import { cgroupPathParts, parseBlkio, parseFlatKeyed, parseLimit, parsePressure, type CgroupMounts } from './cgroup-parse.ts';
-import { settingsV1, type CgroupSetting } from './cgroup-settings.ts';
+import { settingsV1 } from './cgroup-settings.ts';
 import type { CgroupResources, Cgroups, CpuUsage, DeviceIo, GroupDetails, GroupUsage, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from './cgroup-types.ts';
 import type { Ctx } from './ctx.ts';
 import { isErrno } from './errno.ts';
@@ -46,23 +47,11 @@ export class CgroupsV1 implements Cgroups {
   }
 
   async apply(path: string, resources: CgroupResources): Promise<void> {
-    let again: CgroupSetting[] = [];
-    for (const setting of settingsV1(resources)) {
-      try {
-        await this.#write(path, setting);
-      } catch (error) {
-        // Period and quota, memory and memory+swap bound each other: which order the kernel takes depends on the old values. Once more after the others.
-        if (!(error instanceof Fault) || !isErrno(error.cause, 'EINVAL')) throw error;
-        again = [...again, setting];
-      }
-    }
-    for (const setting of again) await this.#write(path, setting);
-  }
-
-  async #write(path: string, setting: CgroupSetting): Promise<void> {
-    const tree = this.#mounts.get(setting.controller);
-    if (tree === undefined) throw new Fault('precondition', `cgroup ${path}: no ${setting.controller} controller for ${setting.file}`);
-    await writeSetting(join(tree, ...cgroupPathParts(path)), setting);
+    await applySettings(settingsV1(resources).map(({ controller, file, value }) => {
+      const tree = this.#mounts.get(controller);
+      if (tree === undefined) throw new Fault('precondition', `cgroup ${path}: no ${controller} controller for ${file}`);
+      return { directory: join(tree, ...cgroupPathParts(path)), file, value };
+    }));
   }
 
   async exists(path: string): Promise<boolean> {

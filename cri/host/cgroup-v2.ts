@@ -1,5 +1,6 @@
 /** Groups of cgroup v2, where one tree has all controllers. Source of the rules: kernel Documentation/admin-guide/cgroup-v2.rst. */
 import { join } from 'node:path';
+import { applySettings } from './cgroup-apply.ts';
 import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, readCgroupFileNow, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
 import { cgroupPathParts, parseFlatKeyed, parseIoStat, parseLimit, parsePressure } from './cgroup-parse.ts';
 import { settingsV2 } from './cgroup-settings.ts';
@@ -62,7 +63,7 @@ export class CgroupsV2 implements Cgroups {
 
   async apply(path: string, resources: CgroupResources): Promise<void> {
     const directory = this.#directory(path);
-    for (const setting of settingsV2(resources)) await writeSetting(directory, setting);
+    await applySettings(settingsV2(resources).map(({ file, value }) => ({ directory, file, value })));
   }
 
   async exists(path: string): Promise<boolean> {

@@ -71,6 +71,15 @@ test('limits reach the kernel, are changed later, and -1 takes them away', async
   assert.equal((await cgroups.details(path)).pids?.limit, undefined);
 });
 
+test('limits are set all or none', async () => {
+  const path = `${root}/all-or-none`;
+  await cgroups.create(path, { cpuShares: 512, pidsLimit: 30 });
+  const before = [file('cpu.shares', 'cpu.weight', path), file('pids.max', 'pids.max', path), file('memory.limit_in_bytes', 'memory.max', path)];
+  await assert.rejects(cgroups.apply(path, { cpuShares: 2048, memoryLimitBytes: 64 << 20, pidsLimit: 77, hugepages: { '3KB': 4096 } }));
+  await assert.rejects(cgroups.apply(path, { cpuShares: 2048, cpusetCpus: '4000', pidsLimit: 77 }));
+  assert.deepEqual([file('cpu.shares', 'cpu.weight', path), file('pids.max', 'pids.max', path), file('memory.limit_in_bytes', 'memory.max', path)], before);
+});
+
 test('memory and swap limits are taken in either order when lowered and raised', { skip: existsSync('/proc/swaps') ? false : 'no swap accounting' }, async () => {
   const path = `${root}/swap`;
   for (const [memory, both] of [[64, 96], [16, 20], [128, 128]] as const) {
