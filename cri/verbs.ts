@@ -39,7 +39,10 @@ type ContainerVerbs = Pick<
 
 /** `config` is asked each time: it changes by reloads. */
 export function runtimeVerbs(parts: CriParts, config: () => CriConfig, streaming: Streaming, nodeletVersion: string): RuntimeVerbs {
-  const { stats } = parts;
+  const { stats, cgroups, runtimes } = parts;
+  // A runtime that does not see version 2 beside version 1 makes no group there, which is where pressure is told.
+  const hasPressure = cgroups.hasPressure && runtimes.all.some(({ entry }) => entry.create.length === 0);
+  const described = metricDescriptors({ version: cgroups.version, controllers: cgroups.controllers, hasPressure });
   return {
     version: () => version(nodeletVersion),
     status: (isVerbose) =>
@@ -64,7 +67,7 @@ export function runtimeVerbs(parts: CriParts, config: () => CriConfig, streaming
     listContainerStats: (ctx, filter) => listContainerStats(ctx, stats, filter),
     podSandboxStats: (ctx, id) => podSandboxStats(ctx, stats, id),
     listPodSandboxStats: (ctx, filter) => listPodSandboxStats(ctx, stats, filter),
-    metricDescriptors: () => metricDescriptors(parts.cgroups),
+    metricDescriptors: () => described,
     listPodSandboxMetrics: (ctx) => listPodSandboxMetrics(ctx, stats),
     containerEvents: (ctx) => parts.events.listen(ctx.signal, () => ctx.log.warn('a client of GetContainerEvents is too slow: it misses events')),
   };
