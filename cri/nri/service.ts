@@ -113,7 +113,7 @@ async function configurationOf(dir: string, { index, name }: PluginName): Promis
 
 async function listen(ctx: Ctx, path: string, onPlugin: (socket: Socket) => void): Promise<Server | undefined> {
   if (await isServed(path)) {
-    ctx.log.error({ socket: path }, 'another runtime serves NRI here: no plugin can join this one; cri.nri.socket names another place');
+    ctx.log.warn({ socket: path }, 'another runtime serves NRI here: no plugin can join this one; cri.nri.socket names another place');
     return undefined;
   }
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
