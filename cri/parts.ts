@@ -96,7 +96,8 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const cgroups = openCgroups();
   const moves = quickMoves(ctx.log);
   const scratchDir = join(paths.stateDir, 'exec');
-  for (const dir of [paths.stateDir, paths.conmonSocketsDir, scratchDir]) await mkdir(dir, { recursive: true, mode: 0o711 });
+  for (const dir of [paths.stateDir, paths.conmonSocketsDir, paths.exitsDir, scratchDir]) await mkdir(dir, { recursive: true, mode: 0o711 });
+  const monitor = { socketsDir: paths.conmonSocketsDir, exitsDir: paths.exitsDir };
   const containers = containerStore(paths.containersDir);
   const sandboxes = sandboxStore(paths.sandboxesDir);
   const cni = new Cni({ ...config.cni, cacheDir: paths.cniDir, defaultNetwork: { podCidrs: config.cni.podCidrs, bridge: config.cni.bridge }, ...chainOption(config) });
@@ -135,9 +136,9 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
       })
     : undefined;
   const nri: Nri = nriPlugins ?? noNri;
-  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, nri, lock: containerLock, monitor: { socketsDir: paths.conmonSocketsDir } });
+  const exits = watchExits(ctx, { containers, cgroups, runtimeOf, nri, lock: containerLock, monitor });
   const forget = (own: Ctx, container: { id: string; handler: string }): Promise<void> => forgetContainer(own, { runtimes: runtimes.all, ociRootDir: paths.ociRootDir }, container);
-  const teardownDeps = { monitor: { socketsDir: paths.conmonSocketsDir }, containers, cgroups, runtimes: () => runtimes.all, forget, removeRootfs };
+  const teardownDeps = { monitor, containers, cgroups, runtimes: () => runtimes.all, forget, removeRootfs };
   const rates = new CpuRates();
   const disk = new DiskUsage(rootfsUsage, monotonicMs);
   const removeContainerDeps: RemoveContainerDeps = {
@@ -166,7 +167,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
     removeContainer: removeContainerDeps,
     createContainer: {
       paths, containers, sandboxes, runtimeOf, nri, host, injectCdiDevices, flights: flights.containers, lock: containerLock,
-      monitor: { conmon, socketsDir: paths.conmonSocketsDir },
+      monitor: { conmon, ...monitor },
       findImage: (ref) => images.find(ref),
       prepareRootfs: (own, { image, ...request }) => prepareRootfs(own, images, { ...request, layers: image.layers }),
       cgroupPlace: place,

@@ -2,7 +2,7 @@
  * The end of a container: seen by the end of its monitor (a pidfd, which works the same for monitors that an earlier daemon started), told by
  * the exit file that the monitor left, and written into the record. What a dead container has no use for goes at once.
  *
- *   process ends ─▶ monitor writes <bundle>/exit ─▶ monitor ends ─▶ pidfd ─▶ record: exited ─▶ plugins ─▶ waiters ─▶ group and runtime state removed
+ *   process ends ─▶ monitor writes exits/<id> ─▶ monitor ends ─▶ pidfd ─▶ record: exited ─▶ plugins ─▶ waiters ─▶ group and runtime state removed
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ export interface ExitDeps {
   readonly cgroups: Pick<Cgroups, 'details' | 'kill' | 'remove'>;
   readonly runtimeOf: (handler: string) => OciRuntime;
   readonly lock: KeyedLock<ContainerId>;
-  readonly monitor: Pick<MonitorPaths, 'socketsDir'>;
+  readonly monitor: Pick<MonitorPaths, 'socketsDir' | 'exitsDir'>;
   readonly nri: Pick<Nri, 'stopContainer'>;
 }
 
@@ -104,7 +104,7 @@ async function recordEnd(ctx: Ctx, deps: ExitDeps, record: ContainerRecord): Pro
 type ExitedEvent = Extract<ContainerEvent, { type: 'exited' }>;
 
 async function exitEvent(ctx: Ctx, deps: ExitDeps, record: ContainerRecord): Promise<ExitedEvent> {
-  const note = await readExitNote(record.bundleDir);
+  const note = await readExitNote(deps.monitor, record.id);
   if (note === undefined) {
     await killLeftover(ctx, deps, record);
     return { type: 'exited', atNs: nowNs(), exitCode: killedCode, reason: 'ContainerStatusUnknown', message: 'the monitor of the container ended without an exit code; the container was killed' };

@@ -1,24 +1,28 @@
 /** The end of a process that was started in a running container, with all that came from it. */
 import { readFileSync } from 'node:fs';
 import type { Cgroups } from '#host/cgroup-types.ts';
-import { identify, isAlive, type ProcessId, signalProcess } from '#host/process.ts';
+import { identify, type ProcessId, signalProcess } from '#host/process.ts';
 
-/** Rounds of looking and killing: each takes away the parents, so that only what was forked meanwhile is left for the next. */
+/** Rounds of looking: each stops those it finds, so that only what they forked just before is left for the next. */
 const maxRounds = 10;
 
-/** Kills the process and all that came from it: its descendants and its session, found among the processes of the container's group. */
+/**
+ * Kills the process and all that came from it: its descendants and its session, found among the processes of the container's group. First they are
+ * stopped, for whose parent dies is nobody's descendant any more.
+ */
 export async function killTree(cgroups: Pick<Cgroups, 'processes'>, cgroupPath: string, root: ProcessId): Promise<void> {
   const doomed = new Map<number, ProcessId>([[root.pid, root]]);
+  signalProcess(root, 'SIGSTOP');
   for (let round = 0; round < maxRounds; round++) {
-    const before = doomed.size;
     const pids = await cgroups.processes(cgroupPath, { recursive: true });
-    for (const pid of familyOf(root.pid, [...doomed.keys()], relationsOf(pids))) {
-      const id = identify(pid);
-      if (id !== undefined) doomed.set(pid, id);
+    const found = [...familyOf(root.pid, [...doomed.keys()], relationsOf(pids))].filter((pid) => !doomed.has(pid)).map(identify).filter((id) => id !== undefined);
+    if (found.length === 0) break;
+    for (const id of found) {
+      doomed.set(id.pid, id);
+      signalProcess(id, 'SIGSTOP');
     }
-    for (const id of doomed.values()) signalProcess(id, 'SIGKILL');
-    if (doomed.size === before && ![...doomed.values()].some(isAlive)) return;
   }
+  for (const id of doomed.values()) signalProcess(id, 'SIGKILL');
 }
 
 interface Relation {

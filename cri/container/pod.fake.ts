@@ -100,7 +100,7 @@ export async function testPod(options: PodOptions = {}): Promise<TestPod> {
   const paths = criPaths({ rootDir: join(dir, 'root'), stateDir: join(dir, 'run') });
   const logDir = join(dir, 'logs');
   const scratchDir = join(dir, 'run/exec');
-  for (const path of [paths.conmonSocketsDir, scratchDir, logDir, paths.containersDir]) await mkdir(path, { recursive: true });
+  for (const path of [paths.conmonSocketsDir, paths.exitsDir, scratchDir, logDir, paths.containersDir]) await mkdir(path, { recursive: true });
   const cgroups = openCgroups();
   const cgroupParent = `/nodelet-test-${process.pid}-${attempts++}`;
   const { privilegedWithoutHostDevices = false } = options;
@@ -113,7 +113,7 @@ export async function testPod(options: PodOptions = {}): Promise<TestPod> {
   const containers = containerStore(paths.containersDir);
   const lock = new KeyedLock<ContainerId>();
   const flights = new Flights<ContainerId>();
-  const monitor: MonitorPaths = { conmon: (await findProgram('conmon'))!, socketsDir: paths.conmonSocketsDir };
+  const monitor: MonitorPaths = { conmon: (await findProgram('conmon'))!, socketsDir: paths.conmonSocketsDir, exitsDir: paths.exitsDir };
   const runtimeOf = (): OciRuntime => runtime;
   const exits = watchExits(ctx, { containers, cgroups, runtimeOf, lock, monitor, nri: noNri });
   const forget: TeardownDeps['forget'] = (own, container) => forgetContainer(own, { runtimes: [runtime], ociRootDir: paths.ociRootDir }, container);

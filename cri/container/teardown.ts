@@ -10,7 +10,7 @@ import { endMarkedPrograms } from '#host/marked-programs.ts';
 import { isAlive, type ProcessId, signalProcess, whenGone } from '#host/process.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import { cgroupInBundle } from '../oci/bundle.ts';
-import { type MonitorPaths, removeSocketLink } from '../oci/conmon.ts';
+import { type MonitorPaths, removeMonitorFiles } from '../oci/conmon.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import type { ContainerStore } from '../state/container-store.ts';
@@ -19,7 +19,7 @@ import type { OwnedResource } from '../state/owned-resource.ts';
 import { ownMountsDir } from './image-volumes.ts';
 
 export interface TeardownDeps {
-  readonly monitor: Pick<MonitorPaths, 'socketsDir'>;
+  readonly monitor: Pick<MonitorPaths, 'socketsDir' | 'exitsDir'>;
   readonly containers: Pick<ContainerStore, 'find'>;
   readonly cgroups: Pick<Cgroups, 'kill' | 'remove'>;
   /** All that are configured now. */
@@ -43,6 +43,7 @@ export async function teardownContainer(ctx: Ctx, deps: TeardownDeps, id: Contai
       throw new Fault('internal', `container ${id}: cannot remove its ${resource.kind}`, cause);
     }
   }
+  await removeMonitorFiles(deps.monitor, id);
 }
 
 async function undo(ctx: Ctx, deps: TeardownDeps, record: ContainerRecord, resource: OwnedResource): Promise<void> {
@@ -71,7 +72,6 @@ async function endAndForget(ctx: Ctx, deps: TeardownDeps, record: ContainerRecor
   if (record.process !== undefined && signalProcess(record.process, 'SIGKILL')) await whenGone(ctx, record.process);
   await deps.cgroups.kill(ctx, cgroupPath);
   if (monitor !== undefined && isAlive(monitor)) await endMonitor(ctx, monitor);
-  await removeSocketLink(deps.monitor, id);
   await deps.forget(ctx, { id, handler });
 }
 
@@ -95,7 +95,7 @@ export async function removeOrphan(ctx: Ctx, deps: TeardownDeps, dir: string): P
     await deps.cgroups.kill(ctx, cgroupPath);
     await deps.cgroups.remove(ctx, cgroupPath);
   }
-  await removeSocketLink(deps.monitor, id);
+  await removeMonitorFiles(deps.monitor, id);
   for (const { name } of deps.runtimes()) await deps.forget(ctx, { id, handler: name });
   await removeTree(ownMountsDir(dir));
   await deps.removeRootfs(ctx, dir);

@@ -2,9 +2,9 @@
  * conmon, the monitor of one container: it holds the container's stdio, writes its log, and leaves its exit code in a file when we may be away.
  *
  *   spawn ──▶ waits on the start pipe ──start byte──▶ forks (the parent ends) ──▶ `runtime create` ──▶ {"data": pid} on the sync pipe
- *   container ends ──▶ <bundle>/exit is renamed into place ──▶ conmon ends
+ *   container ends ──▶ <exitsDir>/<id> is renamed into place ──▶ conmon ends
  *
- * Files in the bundle: attach (socket), ctl (FIFO), conmon.pid, pid, exit, oom. Source: conmon 2.1.6 src/cli.c, conmon.c, ctr_exit.c; only options
+ * Files in the bundle: attach (socket), ctl (FIFO), conmon.pid, pid, oom. Source: conmon 2.1.6 src/cli.c, conmon.c, ctr_exit.c; only options
  * of that version (Debian 12) are used.
  */
 import { closeSync, constants, readFileSync } from 'node:fs';
@@ -41,18 +41,19 @@ export interface MonitorPaths {
   readonly conmon: string;
   /** Gets a symlink `<id>` to each bundle, so that socket paths stay short. */
   readonly socketsDir: string;
+  /** Gets each exit code, in a file `<id>`: on a tmpfs, for the bundle's disk may be full when a container ends. */
+  readonly exitsDir: string;
 }
 
 /** The files that conmon makes in a bundle. */
-const monitorFiles = (bundleDir: string): { pidFile: string; exitFile: string; oomFile: string; control: string; runtimeLog: string } => ({
+const monitorFiles = (bundleDir: string): { pidFile: string; oomFile: string; control: string; runtimeLog: string } => ({
   pidFile: join(bundleDir, 'conmon.pid'),
-  exitFile: join(bundleDir, 'exit'),
   oomFile: join(bundleDir, 'oom'),
   control: join(bundleDir, 'ctl'),
   runtimeLog: join(bundleDir, 'runtime.log'),
 });
 
-/** The exit file comes by --persist-dir (the bundle): one place per container, and it goes with it. */
+/** No --persist-dir: where it cannot write there (a full disk), conmon ends without any note. */
 export function monitorArgs(paths: MonitorPaths, runtime: OciRuntime, order: MonitorOrder): string[] {
   const { bundleDir, id } = order;
   const files = monitorFiles(bundleDir);
@@ -63,7 +64,7 @@ export function monitorArgs(paths: MonitorPaths, runtime: OciRuntime, order: Mon
     '--cuuid', id,
     '--name', order.name,
     '--bundle', bundleDir,
-    '--persist-dir', bundleDir,
+    '--exit-dir', paths.exitsDir,
     '--conmon-pidfile', files.pidFile,
     '--container-pidfile', join(bundleDir, 'pid'),
     '--socket-dir-path', paths.socketsDir,
@@ -218,8 +219,8 @@ export interface ExitNote {
 }
 
 /** What the monitor left about the end of its container; undefined while there is nothing. */
-export async function readExitNote(bundleDir: string): Promise<ExitNote | undefined> {
-  const { exitFile } = monitorFiles(bundleDir);
+export async function readExitNote(paths: Pick<MonitorPaths, 'exitsDir'>, id: string): Promise<ExitNote | undefined> {
+  const exitFile = join(paths.exitsDir, id);
   const text = (await readIfThere(exitFile))?.trim();
   if (text === undefined || !/^-?\d+$/.test(text)) return undefined;
   const { mtimeNs } = await stat(exitFile, { bigint: true });
@@ -263,8 +264,10 @@ export function connectToMonitor(bundleDir: string): SeqpacketStream {
 export const stdoutPacket = 2;
 export const stderrPacket = 3;
 
-/** The link to the socket of a monitor that has ended. Absent is success. */
-export const removeSocketLink = (paths: Pick<MonitorPaths, 'socketsDir'>, id: string): Promise<void> => rm(join(paths.socketsDir, id), { force: true });
+/** What a monitor that has ended left outside its bundle. Absent is success. */
+export async function removeMonitorFiles(paths: Pick<MonitorPaths, 'socketsDir' | 'exitsDir'>, id: string): Promise<void> {
+  await Promise.all([paths.socketsDir, paths.exitsDir].map((dir) => rm(join(dir, id), { force: true })));
+}
 
 async function readIfThere(path: string): Promise<string | undefined> {
   try {

@@ -37,6 +37,8 @@ export interface ExecProcess {
   readonly exited: Promise<number>;
 }
 
+/** For a runtime that is given up: one that ends by itself leaves a process that is known and can be killed. */
+const finishingMs = 3000;
 const maxSpecBytes = 4 * 1024 * 1024;
 
 /** As the container's own process, but for the arguments and the terminal. */
@@ -73,9 +75,11 @@ export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder)
     writeFileSync(files.processFile, JSON.stringify(process), { mode: 0o600 });
     const child = spawn({ ...commandLine(runtime, 'other', execArgs(runtime, { id: order.id, consoleSocket: order.terminal?.consoleSocket, ...files })), env: runtimeEnv, fds: order.fds });
     const limited = withTimeout(ctx, runtime.timeoutMs);
-    const kill = (): void => child.kill('SIGKILL');
+    let killing: NodeJS.Timeout | undefined;
+    const kill = (): void => void (killing = setTimeout(() => child.kill('SIGKILL'), finishingMs));
     limited.signal.addEventListener('abort', kill, { once: true });
     const exitCode = await child.exited;
+    clearTimeout(killing);
     limited.signal.removeEventListener('abort', kill);
     const pid = readPid(files.pidFile);
     if (pid === undefined && limited.signal.aborted) throw new Fault(timedOut(limited) ? 'timeout' : 'canceled', `exec in container ${order.id}: the runtime did not start it`, limited.signal.reason);

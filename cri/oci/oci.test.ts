@@ -14,7 +14,7 @@ import type { OciSpec } from './spec-types.ts';
 const features = runtimeFeatures('runc 1.1.5', undefined);
 const runtime: OciRuntime = { name: 'runc', path: '/usr/sbin/runc', rootDir: '/run/n/oci/runc', cgroupDriver: 'cgroupfs', version: 'runc 1.1.5', features, privilegedWithoutHostDevices: false, entry: directly, moves: slowMoves, timeoutMs: 60_000 };
 const order = { id: 'abc', name: 'k8s_x', bundleDir: '/c/abc', logPath: '/l/0.log', tty: false, stdin: false, stdinOnce: false };
-const paths = { conmon: '/usr/bin/conmon', socketsDir: '/run/n/conmon' };
+const paths = { conmon: '/usr/bin/conmon', socketsDir: '/run/n/conmon', exitsDir: '/run/n/exits' };
 
 test('a group lies below its parent, or is a scope in its slice', () => {
   assert.deepEqual(cgroupPlace({ driver: 'cgroupfs', parent: '/kubepods/pod1', id: 'c' }), { cgroupsPath: '/kubepods/pod1/c', cgroupPath: '/kubepods/pod1/c' });

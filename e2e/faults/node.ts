@@ -75,7 +75,7 @@ export function leftOfPods({ nodelet }: Pick<Node, 'nodelet'>): string[] {
     ...namesIn(path.join(dir, 'cni/ipam')).flatMap((network) => namesIn(path.join(dir, 'cni/ipam', network)).filter((name) => /^\d/.test(name)).map((address) => `address ${address}`)),
     ...(bridge === undefined ? [] : namesIn(`/sys/class/net/${bridge}/brif`).map((veth) => `interface ${veth}`)),
     ...cgroupHierarchies().flatMap((hierarchy) => namesIn(path.join(hierarchy, nodelet.cgroupRoot, 'pods')).filter((name) => /^[0-9a-f]{64}$/.test(name)).map((name) => `cgroup ${hierarchy}/${name}`)),
-    ...readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((point) => point.startsWith(`${dir}/`)).map((point) => `mount ${point}`),
+    ...readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((point) => [`${root}/`, `${state}/`].some((above) => point.startsWith(above))).map((point) => `mount ${point}`),
     ...processesOf(dir),
   ];
 }
