@@ -1,5 +1,9 @@
 /** The streaming server from outside: a SPDY client, Node's WebSocket client, and plain requests, on targets in memory. */
 import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { AttachRequest, ExecRequest, PortForwardRequest } from '#cri-api';
 import { isFault } from '#host/fault.ts';
@@ -199,6 +203,21 @@ test('a client that does not read makes the program wait, and nobody else', asyn
   });
   socket!.destroy();
   await eventually(() => assert.deepEqual(server.targets.aborted, ['flood']));
+});
+
+test('with a certificate the same is served over TLS', { skip: spawnSync('openssl', ['version']).status !== 0 && 'openssl is not installed' }, async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'nodelet-tls-'));
+  try {
+    const [tlsKey, tlsCert] = [join(dir, 'tls.key'), join(dir, 'tls.crt')];
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=localhost', '-keyout', tlsKey, '-out', tlsCert], { stdio: 'ignore' });
+    await using server = await fakeServer({ tlsKey, tlsCert });
+    const url = server.execUrl(['both']);
+    assert.match(url, /^https:/);
+    const both = await readAll(await spdyClient(url, ...all), ['error', 'stdout', 'stderr']);
+    assert.deepEqual([both['stdout'], both['stderr']], ['to stdout', 'to stderr']);
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
 });
 
 test('an address that cannot be used, or a certificate that is none, is a clear fault', async () => {

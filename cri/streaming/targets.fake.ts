@@ -2,6 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { Duplex } from 'node:stream';
 import { request, type OutgoingHttpHeaders } from 'node:http';
+import { request as tlsRequest } from 'node:https';
 import { pino } from 'pino';
 import { AttachRequest, ExecRequest, PortForwardRequest } from '#cri-api';
 import type { Ctx } from '#host/ctx.ts';
@@ -90,7 +91,7 @@ export interface Answer {
 /** One request, upgraded if the server agrees. */
 export function ask(url: string, headers: OutgoingHttpHeaders, method = 'POST'): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const asked = request(url, { method, headers, agent: false });
+    const asked = url.startsWith('https') ? tlsRequest(url, { method, headers, agent: false, rejectUnauthorized: false }) : request(url, { method, headers, agent: false });
     asked.on('error', reject);
     asked.on('upgrade', (response, socket, early) => {
       if (early.length > 0) socket.unshift(early);
