@@ -10,6 +10,7 @@ import { dropPages, trimMemory } from './libc.ts';
  * For when the start or a lot of work has just ended; fails at nothing.
  */
 export async function releaseMemory(): Promise<void> {
+  freeYoung();
   await trimMemory();
   for (const range of cleanMappings(await readFile('/proc/self/smaps', 'latin1'), process.execPath)) dropPages(range);
 }
@@ -37,6 +38,10 @@ export function streamed(bytes: number): void {
   sinceBytes += bytes;
   if (sinceBytes < streamedBytes) return;
   sinceBytes = 0;
+  freeYoung();
+}
+
+function freeYoung(): void {
   collectYoung ??= youngCollector();
   collectYoung();
 }

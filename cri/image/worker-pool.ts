@@ -6,7 +6,7 @@ import { Fault } from '#host/fault.ts';
 import { releaseMemory } from '#host/memory.ts';
 import type { Job, JobAnswer, JobMessage, JobResult } from './unpack-job.ts';
 
-const idleMs = 10_000;
+const idleMs = 5000;
 /** More would wait for the disk. */
 const maxThreads = 16;
 
