@@ -9,7 +9,7 @@ import { eventually } from '../harness/eventually.ts';
 import { nothingLeft } from '../harness/leaks.ts';
 import { startNodelet, type Nodelet } from '../harness/nodelet.ts';
 import { busyboxImage, testRegistry } from '../harness/registry.ts';
-import { crictlFor, type Crictl } from '../harness/shell.ts';
+import { crictlFor, output, type Crictl } from '../harness/shell.ts';
 import { needs } from '../harness/tools.ts';
 
 const what = needs('root', 'bundle', 'cri', 'conmon');
@@ -117,6 +117,22 @@ test('a container that went together with its monitor while the daemon was away 
   assert.deepEqual([status.state, status.exitCode], ['CONTAINER_EXITED', 137]);
   await crictl.run(['rm', id]);
   await crictl.run(['rmp', '-f', pod.id]);
+}));
+
+test('the command of an exec dies with the daemon in its path, at the latest when the next one starts; its container lives and can be attached to', what, () => withNode(async (crictl, node, control) => {
+  const pod = await makePod(crictl, node, { name: 'exec', pid: 1 });
+  const id = await start(crictl, pod, { name: 'ticks', script: 'while true; do echo tick; sleep 0.1; done', control });
+  const forLong = `sleep ${1_000_000 + Math.floor(Math.random() * 1_000_000)}`;
+  const commands = async (): Promise<string[]> => (await output('pgrep', ['-fx', forLong])).stdout.split('\n').filter((line) => line !== '');
+  await using cut = crictl.start(['exec', id, 'sh', '-c', `trap "" HUP PIPE; ${forLong} & ${forLong}; true`]);
+  await eventually('the command runs', commands, (pids) => pids.length === 2);
+  await node.kill();
+  await cut.exitCode;
+  assert.equal((await commands()).length, 2);
+  await node.start();
+  assert.deepEqual(await commands(), []);
+  await using client = crictl.start(['attach', id]);
+  await client.says(/tick\n/);
 }));
 
 test('a daemon that is killed during StopContainer can be asked again', what, () => withNode(async (crictl, node, control) => {
