@@ -29,7 +29,7 @@ import { type CriEventHub, publishEvents } from './events/publish.ts';
 import { Images } from './image/images.ts';
 import type { ImageRecord } from './image/store.ts';
 import { type Nri, noNri } from './nri/nri.ts';
-import { NriRuntime } from './nri/runtime.ts';
+import { NriOnDemand } from './nri/on-demand.ts';
 import { cgroupPlace } from './oci/cgroup-path.ts';
 import { readConfigFile } from './oci/config-file.ts';
 import { monitorPlacement } from './oci/monitor-group.ts';
@@ -75,7 +75,7 @@ export interface CriParts {
   readonly exits: Exits;
   /** What verbs tell NRI; `nriPlugins` is the same with its plugins, undefined when NRI is switched off. */
   readonly nri: Nri;
-  readonly nriPlugins: NriRuntime | undefined;
+  readonly nriPlugins: NriOnDemand | undefined;
   readonly flights: { readonly sandboxes: Flights<SandboxId>; readonly containers: Flights<ContainerId> };
   readonly createContainer: CreateDeps<ImageRecord>;
   readonly containerLock: KeyedLock<ContainerId>;
@@ -127,7 +127,7 @@ export async function buildParts(ctx: Ctx, config: CriConfig): Promise<CriParts>
   const kill = (own: Ctx, id: string): Promise<void> => stopContainer(own, { containers, exits, cgroups, asked }, { id, graceSeconds: 0 });
   const injectCdiDevices: CreateDeps['injectCdiDevices'] = (spec, names) => injectCdi(config.cdiSpecDirs, spec, names);
   const nriPlugins = config.nri.enabled
-    ? new NriRuntime({
+    ? new NriOnDemand({
         sandboxes, containers, host, validator: config.nri.defaultValidator,
         readSpec: (record) => readConfigFile(record.bundleDir),
         injectCdiDevices,

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Container, PodSandbox, SynchronizeRequest } from './gen/api.ts';
-import { parsePluginName, synchronizeRequests } from './plugin.ts';
+import { synchronizeRequests } from './plugin.ts';
+import { parsePluginName } from './plugin-name.ts';
 
 test('a big state goes in several messages, none too long and nothing lost', () => {
   const pods = Array.from({ length: 20 }, (_, i) => PodSandbox.create({ id: `pod${i}`, annotations: { text: 'x'.repeat(i * 10) } }));

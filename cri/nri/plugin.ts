@@ -12,6 +12,7 @@ import {
   type Container, type ContainerUpdate, Empty, Event, PluginDefinition, type PodSandbox, RegisterPluginRequest, RuntimeDefinition, StateChangeEvent, SynchronizeRequest,
   UpdateContainersRequest, UpdateContainersResponse,
 } from './gen/api.ts';
+import type { PluginName } from './plugin-name.ts';
 import { maxMessageBytes } from './ttrpc.ts';
 
 type Methods = typeof PluginDefinition.methods;
@@ -49,18 +50,6 @@ const told: readonly Moment[] = [
 ];
 
 const allEvents = (1 << (Event.LAST - 1)) - 1;
-
-export interface PluginName {
-  /** Two digits: plugins are asked in this order. */
-  readonly index: string;
-  readonly name: string;
-}
-
-/** Of a file in the plugin folder: `10-name`. Undefined when it is none. */
-export function parsePluginName(text: string): PluginName | undefined {
-  const [, index, name] = /^(\d\d)-(.+)$/s.exec(text) ?? [];
-  return index === undefined || name === undefined ? undefined : { index, name };
-}
 
 export interface PluginOptions {
   /** Of a plugin that we started; others say it when they register. */

@@ -5,15 +5,19 @@
  * (`exclusively`), and nobody stands between a request and its deed (`gate`).
  */
 import { KeyedLock } from '../state/keyed-lock.ts';
-import { Gate } from './gate.ts';
+import type { Gate } from './gate.ts';
 import type { ContainerUpdate } from './gen/api.ts';
 import type { Moment, Plugin } from './plugin.ts';
 
 export class Plugins {
   readonly #turns = new KeyedLock<'requests'>();
-  readonly #gate = new Gate();
+  readonly #gate: Gate;
   #plugins: readonly Plugin[] = [];
   #joining = 0;
+
+  constructor(gate: Gate) {
+    this.#gate = gate;
+  }
 
   enter(): Promise<Disposable> {
     return this.#gate.enter();

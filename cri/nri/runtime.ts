@@ -10,6 +10,7 @@ import { type AdjustHost, adjustSpec } from './adjust-spec.ts';
 import { type ChangeDeps, Changes } from './changes.ts';
 import { rejection, type ValidatorConfig } from './default-validator.ts';
 import { describeContainer, describePod } from './describe.ts';
+import type { Gate } from './gate.ts';
 import { type Container, type ContainerUpdate, PodSandbox, type UpdateContainersRequest } from './gen/api.ts';
 import { Merge } from './merge.ts';
 import type { AdjustedContainer, Nri } from './nri.ts';
@@ -32,13 +33,14 @@ type Told = Exclude<Moment, 'createContainer' | 'updateContainer' | 'stopContain
 
 export class NriRuntime implements Nri {
   readonly #deps: NriDeps;
-  readonly #plugins = new Plugins();
+  readonly #plugins: Plugins;
   readonly #changes: Changes;
   /** Containers whose making plugins know of, until it has come to an end. */
   readonly #announced = new Set<string>();
 
-  constructor(deps: NriDeps) {
+  constructor(deps: NriDeps, gate: Gate) {
     this.#deps = deps;
+    this.#plugins = new Plugins(gate);
     this.#changes = new Changes(deps);
   }
 

@@ -9,8 +9,9 @@ import { type Child, spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import { socketPair, umask } from '#host/libc.ts';
 import { namesIn } from '#host/names-in.ts';
-import { parsePluginName, Plugin, type PluginName, type PluginOptions } from './plugin.ts';
-import type { NriRuntime } from './runtime.ts';
+import type { NriOnDemand } from './on-demand.ts';
+import type { Plugin, PluginOptions } from './plugin.ts';
+import { parsePluginName, type PluginName } from './plugin-name.ts';
 
 export interface NriServiceConfig {
   readonly socket: string;
@@ -19,6 +20,7 @@ export interface NriServiceConfig {
   readonly registrationTimeoutMs: number;
   readonly requestTimeoutMs: number;
   readonly disableConnections: boolean;
+  readonly defaultValidator: { readonly enable: boolean };
 }
 
 export interface NriService {
@@ -26,22 +28,19 @@ export interface NriService {
   stop(): Promise<void>;
 }
 
-type Common = Omit<PluginOptions, 'name' | 'configuration'>;
-
 /**
  * Returns when the plugins of `pluginDir` have joined; one that does not is logged and left out. The socket is open to root only. When somebody else
  * serves it, that is logged and no plugin can come. `ctx` is the daemon's.
  */
-export async function startNri(ctx: Ctx, runtime: NriRuntime, config: NriServiceConfig, program: PluginOptions['runtime']): Promise<NriService> {
-  const common: Common = {
-    runtime: program,
-    registrationTimeoutMs: config.registrationTimeoutMs,
-    requestTimeoutMs: config.requestTimeoutMs,
-    update: (request) => runtime.update(ctx, request),
-  };
+export async function startNri(ctx: Ctx, nri: NriOnDemand, config: NriServiceConfig, program: PluginOptions['runtime']): Promise<NriService> {
+  const { registrationTimeoutMs, requestTimeoutMs } = config;
+  if (config.defaultValidator.enable) await nri.load();
   const here = new Set<Plugin>();
-  const admit = async (socket: Socket, own: Pick<PluginOptions, 'name' | 'configuration'>): Promise<void> => {
-    const plugin = new Plugin(socket, { ...common, ...own });
+  const admit: Admit = async (socket, own) => {
+    // Of a connection that breaks before the plugin has it.
+    socket.on('error', () => undefined);
+    const [{ Plugin }, runtime] = await Promise.all([import('./plugin.ts'), nri.load()]);
+    const plugin = new Plugin(socket, { ...own, runtime: program, registrationTimeoutMs, requestTimeoutMs, update: (request) => runtime.update(ctx, request) });
     here.add(plugin);
     void plugin.closed.then(() => here.delete(plugin));
     try {
