@@ -8,7 +8,7 @@ import { applySettings } from './cgroup-apply.ts';
 import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, readCgroupFileNow, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
 import { cgroupPathParts, parseBlkio, parseFlatKeyed, parseLimit, parsePressure, type CgroupMounts } from './cgroup-parse.ts';
 import { settingsV1 } from './cgroup-settings.ts';
-import type { CgroupResources, Cgroups, CpuUsage, DeviceIo, GroupDetails, GroupUsage, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from './cgroup-types.ts';
+import type { CgroupResources, Cgroups, CpuTimes, DeviceIo, GroupDetails, GroupUsage, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from './cgroup-types.ts';
 import type { Ctx } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
@@ -116,18 +116,23 @@ export class CgroupsV1 implements Cgroups {
     await turn();
     const oom = this.#read(path, 'memory', 'memory.oom_control');
     return {
-      pids: this.#pids(path), history: this.#history(path), oomKills: oom === undefined ? undefined : parseFlatKeyed(oom).get('oom_kill'),
+      cpuTimes: this.#cpuTimes(path), pids: this.#pids(path), history: this.#history(path), oomKills: oom === undefined ? undefined : parseFlatKeyed(oom).get('oom_kill'),
       io: this.#io(path), hugepages: this.#hugepages(path),
     };
   }
 
-  #cpu(path: string): CpuUsage | undefined {
+  #cpu(path: string): GroupUsage['cpu'] {
     const usage = this.#read(path, 'cpuacct', 'cpuacct.usage');
-    if (usage === undefined) return undefined;
-    const ticks = parseFlatKeyed(this.#read(path, 'cpuacct', 'cpuacct.stat') ?? '');
+    return usage === undefined ? undefined : { usageNs: BigInt(usage.trim()) };
+  }
+
+  #cpuTimes(path: string): CpuTimes | undefined {
+    const tickText = this.#read(path, 'cpuacct', 'cpuacct.stat');
+    if (tickText === undefined) return undefined;
+    const ticks = parseFlatKeyed(tickText);
     const stat = parseFlatKeyed(this.#read(path, 'cpu', 'cpu.stat') ?? '');
     return {
-      usageNs: BigInt(usage.trim()), userNs: BigInt(ticks.get('user') ?? 0) * NS_PER_TICK, systemNs: BigInt(ticks.get('system') ?? 0) * NS_PER_TICK,
+      userNs: BigInt(ticks.get('user') ?? 0) * NS_PER_TICK, systemNs: BigInt(ticks.get('system') ?? 0) * NS_PER_TICK,
       periods: stat.get('nr_periods') ?? 0, throttledPeriods: stat.get('nr_throttled') ?? 0, throttledNs: BigInt(stat.get('throttled_time') ?? 0),
     };
   }
@@ -140,16 +145,15 @@ export class CgroupsV1 implements Cgroups {
     const number = (key: string): number => stat.get(key) ?? 0;
     const usageBytes = Number(usage);
     const limitBytes = parseLimit(this.#read(path, 'memory', 'memory.limit_in_bytes') ?? '');
-    // memory.memsw counts memory and swap together; its files are missing when the kernel does not account swap.
-    const both = this.#read(path, 'memory', 'memory.memsw.limit_in_bytes');
-    const bothLimit = parseLimit(both ?? '');
+    // memory.memsw counts memory and swap together; without a limit of memory nothing says how much of it is for swap.
+    const bothLimit = limitBytes === undefined ? undefined : parseLimit(this.#read(path, 'memory', 'memory.memsw.limit_in_bytes') ?? '');
     const swapLimit = bothLimit === undefined || limitBytes === undefined ? undefined : Math.max(0, bothLimit - limitBytes);
     return {
       usageBytes, workingSetBytes: Math.max(0, usageBytes - number('total_inactive_file')),
       rssBytes: number('total_rss'), cacheBytes: number('total_cache'), mappedFileBytes: number('total_mapped_file'),
       activeFileBytes: number('total_active_file'), inactiveFileBytes: number('total_inactive_file'),
       pageFaults: number('total_pgfault'), majorPageFaults: number('total_pgmajfault'), ownPageFaults: number('pgfault'), ownMajorPageFaults: number('pgmajfault'),
-      limitBytes, swap: both === undefined ? undefined : { usageBytes: number('total_swap'), limitBytes: swapLimit },
+      limitBytes, swap: stat.has('total_swap') ? { usageBytes: number('total_swap'), limitBytes: swapLimit } : undefined,
     };
   }
 

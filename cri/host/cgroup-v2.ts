@@ -4,7 +4,7 @@ import { applySettings } from './cgroup-apply.ts';
 import { groupsDeepestFirst, groupsIn, hugepageSizes, insist, killAll, makeGroups, pidsIn, readCgroupFile, readCgroupFileNow, tryRemove, writeCgroupFile, writeSetting } from './cgroup-files.ts';
 import { cgroupPathParts, parseFlatKeyed, parseIoStat, parseLimit, parsePressure } from './cgroup-parse.ts';
 import { settingsV2 } from './cgroup-settings.ts';
-import type { CgroupResources, Cgroups, CpuUsage, GroupDetails, GroupUsage, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from './cgroup-types.ts';
+import type { CgroupResources, Cgroups, CpuTimes, GroupDetails, GroupUsage, HugepageUsage, MemoryHistory, MemoryUsage, PidsUsage, Pressure } from './cgroup-types.ts';
 import type { Ctx } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
@@ -124,6 +124,7 @@ export class CgroupsV2 implements Cgroups {
     const io = readCgroupFileNow(`${directory}/io.stat`);
     const events = readCgroupFileNow(`${directory}/memory.events`);
     return {
+      cpuTimes: cpuTimesOf(directory),
       pids: pidsOf(directory),
       history: historyOf(directory),
       oomKills: events === undefined ? undefined : parseFlatKeyed(events).get('oom_kill'),
@@ -137,13 +138,18 @@ export class CgroupsV2 implements Cgroups {
   }
 }
 
-function cpuOf(directory: string): CpuUsage | undefined {
+function cpuOf(directory: string): GroupUsage['cpu'] {
+  const text = readCgroupFileNow(`${directory}/cpu.stat`);
+  return text === undefined ? undefined : { usageNs: BigInt(parseFlatKeyed(text).get('usage_usec') ?? 0) * 1000n };
+}
+
+function cpuTimesOf(directory: string): CpuTimes | undefined {
   const text = readCgroupFileNow(`${directory}/cpu.stat`);
   if (text === undefined) return undefined;
   const stat = parseFlatKeyed(text);
   const ns = (key: string): bigint => BigInt(stat.get(key) ?? 0) * 1000n;
   return {
-    usageNs: ns('usage_usec'), userNs: ns('user_usec'), systemNs: ns('system_usec'),
+    userNs: ns('user_usec'), systemNs: ns('system_usec'),
     periods: stat.get('nr_periods') ?? 0, throttledPeriods: stat.get('nr_throttled') ?? 0, throttledNs: ns('throttled_usec'),
   };
 }

@@ -1,6 +1,6 @@
 /** Numbers of a container → metrics. Pure. */
 import type { LinuxContainerResources, Metric } from '#cri-api';
-import type { CpuUsage, DeviceIo, GroupDetails, GroupUsage, Pressure } from '#host/cgroup-types.ts';
+import type { CpuTimes, DeviceIo, GroupDetails, GroupUsage, Pressure } from '#host/cgroup-types.ts';
 import type { InterfaceCounters } from './messages.ts';
 import { type Emit, metricCollector, type MetricOwner } from './metric-families.ts';
 import type { OpenDescriptors } from './process-numbers.ts';
@@ -26,7 +26,8 @@ export function containerMetrics(owner: MetricOwner, numbers: ContainerNumbers):
   const { metrics, emit } = metricCollector(owner);
   emit('container_last_seen', seconds(numbers.nowNs));
   emit('container_start_time_seconds', seconds(numbers.startedAtNs));
-  emitCpu(emit, numbers.cpu);
+  emit('container_cpu_usage_seconds_total', seconds(numbers.cpu?.usageNs));
+  emitCpu(emit, numbers.cpuTimes);
   emitMemory(emit, numbers);
   emitDisk(emit, numbers);
   emitProcesses(emit, numbers);
@@ -44,8 +45,7 @@ export function containerMetrics(owner: MetricOwner, numbers: ContainerNumbers):
 
 const totalNs = (line: Pressure['full']): bigint | undefined => (line === undefined ? undefined : line.totalUs * 1000n);
 
-function emitCpu(emit: Emit, cpu: CpuUsage | undefined): void {
-  emit('container_cpu_usage_seconds_total', seconds(cpu?.usageNs));
+function emitCpu(emit: Emit, cpu: CpuTimes | undefined): void {
   emit('container_cpu_user_seconds_total', seconds(cpu?.userNs));
   emit('container_cpu_system_seconds_total', seconds(cpu?.systemNs));
   emit('container_cpu_cfs_periods_total', cpu?.periods);

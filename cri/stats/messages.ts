@@ -11,13 +11,9 @@ export interface GroupNumbers extends GroupUsage {
 export function sumOf(usages: readonly GroupUsage[]): GroupUsage {
   const cpus = usages.flatMap(({ cpu }) => cpu ?? []);
   const memories = usages.flatMap(({ memory }) => memory ?? []);
-  const bigSum = <K extends string>(from: readonly Readonly<Record<K, bigint>>[], key: K): bigint => from.reduce((total, each) => total + each[key], 0n);
   const sum = <K extends string>(from: readonly Readonly<Record<K, number>>[], key: K): number => from.reduce((total, each) => total + each[key], 0);
   return {
-    cpu: {
-      usageNs: bigSum(cpus, 'usageNs'), userNs: bigSum(cpus, 'userNs'), systemNs: bigSum(cpus, 'systemNs'),
-      periods: sum(cpus, 'periods'), throttledPeriods: sum(cpus, 'throttledPeriods'), throttledNs: bigSum(cpus, 'throttledNs'),
-    },
+    cpu: { usageNs: cpus.reduce((total, { usageNs }) => total + usageNs, 0n) },
     memory: {
       usageBytes: sum(memories, 'usageBytes'), workingSetBytes: sum(memories, 'workingSetBytes'), rssBytes: sum(memories, 'rssBytes'),
       cacheBytes: sum(memories, 'cacheBytes'), mappedFileBytes: sum(memories, 'mappedFileBytes'),

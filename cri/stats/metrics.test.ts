@@ -10,7 +10,8 @@ const line = { avg10: 0, avg60: 0, avg300: 0, totalUs: 2_500_000n };
 const pressure = { some: line, full: line };
 const numbers = {
   startedAtNs: 5_900_000_000n, nowNs: 9_000_000_000n, processes: 2, open: { descriptors: 7, sockets: 1 }, openFilesLimit: 1024, resources: undefined, oomKills: 1,
-  cpu: { usageNs: 3_999_999_999n, userNs: 2_000_000_000n, systemNs: 0n, periods: 5, throttledPeriods: 1, throttledNs: 0n },
+  cpu: { usageNs: 3_999_999_999n },
+  cpuTimes: { userNs: 2_000_000_000n, systemNs: 0n, periods: 5, throttledPeriods: 1, throttledNs: 0n },
   memory: {
     usageBytes: 50, workingSetBytes: 40, rssBytes: 30, cacheBytes: 20, mappedFileBytes: 10, activeFileBytes: 5, inactiveFileBytes: 10,
     pageFaults: 9, majorPageFaults: 1, ownPageFaults: 8, ownMajorPageFaults: 1, limitBytes: undefined, swap: { usageBytes: 3, limitBytes: undefined },
