@@ -36,7 +36,8 @@ export function status(facts: StatusFacts, isVerbose: boolean): StatusResponse {
       ],
     },
     runtimeHandlers: handlers,
-    features: { supplementalGroupsPolicy: true, mountOptions: true },
+    // Pods with a user namespace may have the host's network: see isForeignNetwork in spec/mounts.ts.
+    features: { supplementalGroupsPolicy: true, mountOptions: true, userNamespacesHostNetwork: facts.handlers.some(({ features }) => features.userNamespaces) },
     info: isVerbose ? { config: stringifyInfo(facts.config) } : {},
   });
 }

@@ -112,6 +112,7 @@ export function containerSpec(input: ContainerSpecInput): OciSpec {
     pod: sandbox.files,
     readonlyRootfs: context?.readonlyRootfs ?? false,
     privileged,
+    isForeignNetwork: sandbox.mappings !== undefined && sandbox.namespaces.net === undefined,
     cgroupWritable: false,
   });
   const { devices, rules } = deviceSpec(input.devices, { privileged: privileged && input.hasHostDevices });

@@ -31,6 +31,8 @@ export interface MountInput {
   readonly features: { readonly recursiveReadOnly: boolean };
   readonly readonlyRootfs: boolean;
   readonly privileged: boolean;
+  /** The network is not that of the container's user namespace: the kernel lets only its owner mount a sysfs of it. */
+  readonly isForeignNetwork: boolean;
   /** The container may write to its own groups (v2, privileged containers may anyway). */
   readonly cgroupWritable: boolean;
 }
@@ -53,7 +55,9 @@ function systemMounts(input: MountInput): OciMount[] {
     { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'] },
     { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'] },
     { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] },
-    { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', writable] },
+    input.isForeignNetwork
+      ? { destination: '/sys', type: 'bind', source: '/sys', options: ['rbind', 'rprivate', 'nosuid', 'noexec', 'nodev', 'ro'] }
+      : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', writable] },
     {
       destination: '/sys/fs/cgroup',
       type: 'cgroup',

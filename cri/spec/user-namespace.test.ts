@@ -24,7 +24,7 @@ const refused: [string, NamespaceOption, RegExp][] = [
   ['no root', options({ uids: [{ ...range, containerId: 1 }] }), /container id 0 is not mapped/],
   ['an empty range', options({ uids: [{ ...range, length: 0 }] }), /length 0 from 1000 on/],
   ['a range beyond all ids', options({ gids: [{ ...range, hostId: 2 ** 32 - 65_535 }] }), /is not a range of ids/],
-  ["the host's network as well", options({}, { network: NamespaceMode.NODE }), /host's network/],
+  ["the host's ipc as well", options({}, { ipc: NamespaceMode.NODE }), /host's ipc/],
   ["the host's pids as well", options({}, { pid: NamespaceMode.NODE }), /host's pid/],
 ];
 for (const [what, asked, message] of refused) test(`a user namespace with ${what} is refused`, () => assert.throws(() => userMappings(asked), { kind: 'invalid', message }));

@@ -7,15 +7,15 @@ import type { OciIdMapping } from '../oci/spec-types.ts';
 const idLimit = 2 ** 32;
 
 /**
- * Undefined means the host's. One mapping each that starts at id 0, as the kubelet gives; the pod has its own network, ipc and pids, for the kernel lets
- * the root of a user namespace mount /proc, /sys and /dev/mqueue of those alone that it owns. Fault 'invalid' names the field.
+ * Undefined means the host's. One mapping each that starts at id 0, as the kubelet gives; the pod has its own ipc and pids, for the kernel lets the root of
+ * a user namespace mount /proc and /dev/mqueue of those alone that it owns. Fault 'invalid' names the field.
  */
 export function userMappings(options: NamespaceOption | undefined): IdMappings | undefined {
   const asked = options?.usernsOptions;
   if (asked === undefined || asked.mode === NamespaceMode.NODE) return undefined;
   const invalid = (why: string): Fault => new Fault('invalid', `namespace_options.userns_options: ${why}`);
   if (asked.mode !== NamespaceMode.POD) throw invalid('mode must be POD or NODE');
-  for (const kind of ['network', 'ipc', 'pid'] as const) if (options?.[kind] === NamespaceMode.NODE) throw invalid(`a pod with the host's ${kind} cannot have a user namespace of its own`);
+  for (const kind of ['ipc', 'pid'] as const) if (options?.[kind] === NamespaceMode.NODE) throw invalid(`a pod with the host's ${kind} cannot have a user namespace of its own`);
   const checked = (name: string, mappings: readonly IDMapping[]): IdMapping[] => {
     const [first, ...others] = mappings;
     if (first === undefined || others.length > 0) throw invalid(`${name}: there must be one mapping, not ${mappings.length}`);

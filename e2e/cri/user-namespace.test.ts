@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { eventually } from '../harness/eventually.ts';
 import { nothingLeft } from '../harness/leaks.ts';
 import { startNodelet, type Nodelet } from '../harness/nodelet.ts';
 import { busyboxImage, tagImage, testRegistry } from '../harness/registry.ts';
@@ -24,9 +25,9 @@ async function withNode(body: (crictl: Crictl, node: Nodelet) => Promise<void>):
 }
 
 /** pid 0: one namespace for the pod, with an init in the same user namespace. */
-const podConfig = (node: Nodelet): object => ({
-  metadata: { name: 'mapped', namespace: 'e2e', uid: 'mapped-uid', attempt: 0 }, hostname: 'mapped', log_directory: path.join(node.dir, 'pod-logs'),
-  linux: { security_context: { namespace_options: { pid: 0, userns_options: { mode: 0, uids: range, gids: range } } }, sysctls: { 'kernel.shm_rmid_forced': '1' } },
+const podConfig = (node: Nodelet, name: string, network: 'pod' | 'host'): object => ({
+  metadata: { name, namespace: 'e2e', uid: `${name}-uid`, attempt: 0 }, hostname: name, log_directory: path.join(node.dir, 'pod-logs', name),
+  linux: { security_context: { namespace_options: { network: network === 'host' ? 2 : 0, pid: 0, userns_options: { mode: 0, uids: range, gids: range } } }, sysctls: { 'kernel.shm_rmid_forced': '1' } },
 });
 
 test('volumes, images, exec and sysctls work below a user namespace, through a kill of the server, and the host sees another root', what, () => withNode(async (crictl, node) => {
@@ -34,7 +35,7 @@ test('volumes, images, exec and sysctls work below a user namespace, through a k
   const volume = path.join(node.dir, 'volume');
   await mkdir(volume);
   await writeFile(path.join(volume, 'secret'), 'of root\n', { mode: 0o600 });
-  const podFile = await crictl.file('pod.json', podConfig(node));
+  const podFile = await crictl.file('pod.json', podConfig(node, 'mapped', 'pod'));
   const pod = (await crictl.run(['runp', podFile])).trim();
   const containerFile = await crictl.file('container.json', {
     metadata: { name: 'c', attempt: 0 }, image: { image: busyboxImage }, command: ['sh', '-c', 'echo up; exec sleep 10000'], log_path: 'c.log',
@@ -63,6 +64,19 @@ test('volumes, images, exec and sysctls work below a user namespace, through a k
   await node.kill();
   await node.start();
   await look();
+
+  // The kernel lets nobody but its owner mount a sysfs of the host's network.
+  const hostFile = await crictl.file('host.json', podConfig(node, 'host', 'host'));
+  const host = (await crictl.run(['runp', hostFile])).trim();
+  const script = 'cat /proc/self/uid_map; test -d /sys/class/net/lo && touch /sys/x 2>&1 | grep -o Read-only; exec sleep 10000';
+  const hostContainer = await crictl.file('host-container.json', {
+    metadata: { name: 'h', attempt: 0 }, image: { image: busyboxImage }, command: ['sh', '-c', script], log_path: 'h.log', linux: { security_context: { namespace_options: { network: 2, pid: 0 } } },
+  });
+  const second = (await crictl.run(['create', host, hostContainer, hostFile])).trim();
+  await crictl.run(['start', second]);
+  const seen = `0 ${rootId} 65536 Read-only`;
+  await eventually('the log of the pod with the host\'s network', async () => (await crictl.run(['logs', second])).trim().replaceAll(/\s+/g, ' '), (log) => log === seen);
+  await crictl.run(['rmp', '--force', host]);
   await crictl.run(['stopp', pod]);
   await crictl.run(['rmp', pod]);
 }));
