@@ -10,4 +10,8 @@ done
 [ -f "$top/dist/nodelet.js" ] || { echo "nodelet: $top/dist/nodelet.js is missing; run: npm run build" >&2; exit 1; }
 # Blocking system calls (mount, unmount, flock) each hold a thread of libuv's pool; four, its default, would let a slow disk stop the node.
 export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-16}"
+# Registries whose certificates this host trusts are trusted, beside those that Node itself knows.
+for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem; do
+  if [ -r "$bundle" ]; then export NODE_EXTRA_CA_CERTS="${NODE_EXTRA_CA_CERTS:-$bundle}"; fi
+done
 exec "$node" --max-semi-space-size=2 --v8-pool-size=1 --disable-warning=ExperimentalWarning "$top/dist/nodelet.js" "$@"

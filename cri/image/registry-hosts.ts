@@ -176,7 +176,11 @@ async function endpoint(source: Source, key: string, settings: Table, at: Pick<E
   if (stranger !== undefined) throw wrong(source, `${key}.capabilities`, `${JSON.stringify(stranger)} is none of pull, resolve, push`);
   const skipVerify = settings['skip_verify'] ?? false;
   if (typeof skipVerify !== 'boolean') throw wrong(source, `${key}.skip_verify`, 'is neither true nor false');
-  const ca = await Promise.all(words(source, `${key}.ca`, settings['ca'] ?? []).map((file) => readPem(source, `${key}.ca`, file)));
+  const ca = await Promise.all(words(source, `${key}.ca`, settings['ca'] ?? []).map(async (file) => {
+    const pem = await readPem(source, `${key}.ca`, file);
+    if (!pem.includes('-----BEGIN CERTIFICATE-----')) throw wrong(source, `${key}.ca`, `${file} holds no certificate in PEM form`);
+    return pem;
+  }));
   const headers = settings['header'] ?? {};
   if (!isTable(headers)) throw wrong(source, `${key}.header`, 'is not a table');
   const { scheme, host, path, isMirror } = at;

@@ -1,11 +1,11 @@
 /** HTTP to registries: connections kept per endpoint, redirects that take no secrets along, and errors that say what happened. */
-import { createHash } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import { getCACertificates } from 'node:tls';
+import { createSecureContext, type SecureContext } from 'node:tls';
 import type { Ctx } from '#host/ctx.ts';
 import { explain, Fault, type FaultKind } from '#host/fault.ts';
-import type { Endpoint } from './registry-hosts.ts';
+import type { Endpoint, EndpointTls } from './registry-hosts.ts';
 
 export interface RegistryRequest {
   readonly method: 'GET' | 'HEAD' | 'POST';
@@ -136,15 +136,7 @@ export class RegistryHttp {
     if (agent !== undefined) return agent;
     const options = { keepAlive: true, maxSockets: 32, maxFreeSockets: 8, timeout: 0, proxyEnv: process.env };
     if (protocol === 'http:') agent = new HttpAgent(options);
-    else {
-      agent = new HttpsAgent({
-        ...options,
-        rejectUnauthorized: !tls.skipVerify,
-        ...(tls.ca.length === 0 ? {} : { ca: [...getCACertificates('system'), ...getCACertificates('default'), ...tls.ca] }),
-        ...(tls.cert === undefined ? {} : { cert: tls.cert }),
-        ...(tls.key === undefined ? {} : { key: tls.key }),
-      });
-    }
+    else agent = new HttpsAgent({ ...options, rejectUnauthorized: !tls.skipVerify, secureContext: secureContext(tls) });
     this.#agents.set(key, agent);
     for (const [oldKey, old] of this.#agents) {
       if (this.#agents.size <= keptAgents) break;
@@ -161,6 +153,22 @@ export class RegistryHttp {
 }
 
 const hostOf = (url: URL): string => `${url.protocol}//${url.host}`;
+
+/**
+ * Made once per agent, not per connection. With the option `ca` Node would parse all authorities anew, half a second on the main thread; its root store is
+ * there already, and an authority is added to it in a millisecond (what lib/internal/tls/secure-context.js itself does; Node is pinned).
+ */
+function secureContext({ ca, cert, key }: EndpointTls): SecureContext {
+  try {
+    const made = createSecureContext({ cert, key });
+    const store = made.context as { addCACert(pem: string): void };
+    // A damaged one would be passed over in silence.
+    for (const pem of ca) for (const [one] of pem.matchAll(/-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs)) store.addCACert(new X509Certificate(one).toString());
+    return made;
+  } catch (cause) {
+    throw new Fault('invalid', 'the certificates that are configured for this host cannot be used', cause);
+  }
+}
 
 function limitDial(outgoing: ReturnType<typeof httpRequest>, timeoutMs: number): void {
   outgoing.on('socket', (socket) => {
