@@ -30,6 +30,7 @@ export function sandboxWish(config: PodSandboxConfig | undefined): SandboxWish {
   if (security?.runAsGroup !== undefined && security.runAsUser === undefined) {
     throw new Fault('invalid', 'config.linux.security_context.run_as_group: needs run_as_user');
   }
+  if (config.logDirectory !== '' && !config.logDirectory.startsWith('/')) throw new Fault('invalid', `config.log_directory: ${JSON.stringify(config.logDirectory)} is not an absolute path`);
   const cgroupParent = config.linux?.cgroupParent ?? '';
   if (cgroupParent.split('/').includes('..')) throw new Fault('invalid', `config.linux.cgroup_parent: ${JSON.stringify(cgroupParent)} may not contain ".."`);
   const hostNetwork = options?.network === NamespaceMode.NODE;
