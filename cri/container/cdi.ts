@@ -11,7 +11,10 @@ import { deviceNumbers } from '../spec/devices.ts';
 
 const maxFileBytes = 4 * 1024 * 1024;
 
-/** The spec with what these devices need (`vendor.com/class=name`); read anew each time, so that a vendor may change its files. Fault 'invalid' says what is wrong with which device. */
+/**
+ * The spec with what these devices need (`vendor.com/class=name`). The files are read anew each time, so that a vendor may change them. Fault 'invalid'
+ * says what is wrong with which device.
+ */
 export async function injectCdiDevices(directories: readonly string[], spec: OciSpec, names: readonly string[]): Promise<OciSpec> {
   if (names.length === 0) return spec;
   const files = (await Promise.all(directories.map(readDirectory))).flat();
@@ -45,7 +48,8 @@ async function findNode(node: CdiDeviceNode): Promise<FoundNode> {
   const { path, hostPath, fileMode, permissions, uid, gid } = node;
   const isToldWhole = node.type !== '' && (node.type === 'p' || (node.major !== undefined && node.minor !== undefined));
   const told = isToldWhole ? { type: node.type === 'u' ? 'c' : node.type, major: node.major ?? 0, minor: node.minor ?? 0 } : await hostNode(hostPath);
-  if (node.type !== '' && told.type !== (node.type === 'u' ? 'c' : node.type)) throw new Fault('invalid', `CDI device node ${hostPath}: is not of type ${node.type}`);
+  const isOther = node.type !== '' && told.type !== (node.type === 'u' ? 'c' : node.type);
+  if (isOther) throw new Fault('invalid', `CDI device node ${hostPath}: is not of type ${node.type}`);
   return { path, ...(told as Pick<FoundNode, 'type' | 'major' | 'minor'>), fileMode, permissions, uid, gid };
 }
 

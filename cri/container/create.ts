@@ -37,7 +37,7 @@ import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';
 import { adjustContainer } from './adjust.ts';
 import { assertLoadedProfile } from './apparmor.ts';
-import { type ImageVolume, imageVolumes, mountImageVolume } from './image-volumes.ts';
+import { type ImageVolume, imageVolumes, mountImageVolume, type PrepareReadonly } from './image-volumes.ts';
 import { mapVolume } from './mapped-volume.ts';
 import { prepareVolumes, readAccounts } from './rootfs-files.ts';
 import { sandboxFacts } from './sandbox-facts.ts';
@@ -231,7 +231,9 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
     deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image, userNamespace, mountLabel }),
     prepareMounts(config.mounts, {
       image: (mount, index) => imageVolume(ctx, deps, { ...work, mount, index, userNamespace, mountLabel }),
-      mapped: work.runtime.features.idmappedMounts ? undefined : (mount, mountIndex, source) => mapVolume({ bundleDir: record.bundleDir, mountIndex, mount, source, userNamespace }),
+      mapped: work.runtime.features.idmappedMounts
+        ? undefined
+        : (mount, mountIndex, source) => mapVolume({ bundleDir: record.bundleDir, mountIndex, mount, source, userNamespace }),
     }),
     hostDevices(config, { all: !work.runtime.privilegedWithoutHostDevices }),
     seccompFile(config),
@@ -262,12 +264,17 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   return { spec: await deps.injectCdiDevices(spec, askedCdiDevices(config)), user: { uid: user.uid, gid: user.gid, supplementalGroups: user.additionalGids } };
 }
 
-const userNamespaceOf = ({ mappings, namespaces: { user } }: SandboxFacts): UserNamespace | undefined => (mappings === undefined || user === undefined ? undefined : { path: user, mappings });
+const userNamespaceOf = ({ mappings, namespaces: { user } }: SandboxFacts): UserNamespace | undefined =>
+  (mappings === undefined || user === undefined ? undefined : { path: user, mappings });
 
-function imageVolume<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<Image>, at: Preparation<Image> & { mount: Mount; index: number } & RootfsView): Promise<string> | undefined {
+function imageVolume<Image extends ContainerImage>(
+  ctx: Ctx,
+  deps: CreateDeps<Image>,
+  at: Preparation<Image> & RootfsView & { mount: Mount; index: number },
+): Promise<string> | undefined {
   const { record, userNamespace, mountLabel } = at;
   const volume = at.volumes.find(({ mountIndex }) => mountIndex === at.index);
-  const prepareReadonly = (own: Ctx, request: { id: string; dir: string; image: Image; readonly: true }): Promise<{ rootfs: string }> => deps.prepareRootfs(own, { ...request, userNamespace, mountLabel });
+  const prepareReadonly: PrepareReadonly<Image> = (own, request) => deps.prepareRootfs(own, { ...request, userNamespace, mountLabel });
   return volume && mountImageVolume(ctx, prepareReadonly, { id: record.id, bundleDir: record.bundleDir, volume, mount: at.mount });
 }
 

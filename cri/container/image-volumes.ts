@@ -41,7 +41,7 @@ export interface MountVolumeRequest<Image> {
   readonly mount: Mount;
 }
 
-type PrepareReadonly<Image> = (ctx: Ctx, request: { id: string; dir: string; image: Image; readonly: true }) => Promise<{ rootfs: string }>;
+export type PrepareReadonly<Image> = (ctx: Ctx, request: { id: string; dir: string; image: Image; readonly: true }) => Promise<{ rootfs: string }>;
 
 /** Where what a container's mounts need is mounted by us; teardown unmounts and removes all that is there. */
 export const ownMountsDir = (bundleDir: string): string => join(bundleDir, 'mounts');
@@ -55,7 +55,8 @@ export async function mountImageVolume<Image>(ctx: Ctx, prepare: PrepareReadonly
     const { rootfs } = await prepare(ctx, { id, dir, image: volume.image, readonly: true });
     return await resolveInRoot(rootfs, mount.imageSubPath);
   } catch (cause) {
-    if (isErrno(cause, 'ENOENT', 'ENOTDIR', 'ELOOP')) throw refusal(mount, 'invalid', `image_sub_path ${JSON.stringify(mount.imageSubPath)} does not exist in the image`);
+    const isAbsent = isErrno(cause, 'ENOENT', 'ENOTDIR', 'ELOOP');
+    if (isAbsent) throw refusal(mount, 'invalid', `image_sub_path ${JSON.stringify(mount.imageSubPath)} does not exist in the image`);
     throw refusal(mount, cause instanceof Fault ? cause.kind : 'internal', 'cannot be mounted', cause);
   }
 }

@@ -31,7 +31,8 @@ export async function prepareMounts(mounts: readonly Mount[], own: OwnMounts): P
       const imagePath = own.image(mount, index);
       if (imagePath !== undefined) return { mount, source: await imagePath, hostPropagation: 'private', isMapped: true };
       const source = await hostSource(mount);
-      if (own.mapped !== undefined && mount.uidMappings.length > 0) return { mount, source: await own.mapped(mount, index, source), hostPropagation: 'private', isMapped: true };
+      const isOurs = own.mapped !== undefined && mount.uidMappings.length > 0;
+      if (isOurs) return { mount, source: await own.mapped(mount, index, source), hostPropagation: 'private', isMapped: true };
       return { mount, source, hostPropagation: propagationOf(source, table), isMapped: false };
     }),
   );
@@ -74,7 +75,8 @@ export function propagationOf(path: string, table: readonly MountInfo[]): Prepar
 
 /** The config's devices; for a privileged container all of the host's (unless its handler says otherwise), and the config's on top. */
 export async function hostDevices(config: ContainerConfig, privileged: { all: boolean }): Promise<HostDevice[]> {
-  const all = privileged.all && config.linux?.securityContext?.privileged === true ? await devicesIn({ containerPath: '/dev', hostPath: '/dev', permissions: 'rwm' }) : [];
+  const hasAll = privileged.all && config.linux?.securityContext?.privileged === true;
+  const all = hasAll ? await devicesIn({ containerPath: '/dev', hostPath: '/dev', permissions: 'rwm' }) : [];
   return [...all, ...(await Promise.all(config.devices.map(askedDevices))).flat()];
 }
 

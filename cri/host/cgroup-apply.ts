@@ -13,7 +13,8 @@ export interface PlacedSetting {
 
 /** When the kernel refuses one, those that were written get their old values back, as far as it takes them, and the refusal is thrown. */
 export async function applySettings(settings: readonly PlacedSetting[]): Promise<void> {
-  const before = settings.length > 1 ? await Promise.all(settings.map(async ({ directory, file }) => ({ path: join(directory, file), value: await readCgroupFile(join(directory, file)) }))) : [];
+  const paths = settings.length > 1 ? settings.map(({ directory, file }) => join(directory, file)) : [];
+  const before = await Promise.all(paths.map(async (path) => ({ path, value: await readCgroupFile(path) })));
   try {
     await writeInSomeOrder(settings);
   } catch (cause) {
@@ -24,7 +25,10 @@ export async function applySettings(settings: readonly PlacedSetting[]): Promise
   }
 }
 
-/** Period and quota, memory and memory+swap bound each other: which order the kernel takes depends on the old values. What it refuses is tried once more after the others. */
+/**
+ * Period and quota, memory and memory+swap bound each other: which order the kernel takes depends on the old values. What it refuses is tried once more
+ * after the others.
+ */
 async function writeInSomeOrder(settings: readonly PlacedSetting[]): Promise<void> {
   const again: PlacedSetting[] = [];
   for (const setting of settings) {

@@ -9,11 +9,20 @@ const AT_RECURSIVE = 0x8000;
 const MOUNT_ATTR_RDONLY = 1n;
 const MOUNT_ATTR_IDMAP = 0x100000n;
 
+export interface IdmappedBind {
+  readonly source: string;
+  readonly target: string;
+  readonly userNamespace: string;
+  readonly readonly?: boolean;
+  readonly recursive?: boolean;
+}
+
 /**
- * Binds `source` to `target`, both directories or both not, with ids mapped as the user namespace pinned at `userNamespace` maps them. `recursive` brings the mounts below as well, as they are. SyscallError EINVAL where the
- * kernel or the file system cannot (ext4 and xfs from 5.12, btrfs 5.15, overlayfs below 5.19 not as a lower directory, tmpfs 6.3).
+ * Binds `source` to `target`, both directories or both not, with ids mapped as the user namespace pinned at `userNamespace` maps them. `recursive` brings the
+ * mounts below as well, as they are. SyscallError EINVAL where kernel or file system cannot (ext4 and xfs from 5.12, btrfs 5.15, tmpfs 6.3; an overlay
+ * takes such a directory as a lower one from 5.19).
  */
-export async function idmappedBind(request: { source: string; target: string; userNamespace: string; readonly?: boolean; recursive?: boolean }): Promise<void> {
+export async function idmappedBind(request: IdmappedBind): Promise<void> {
   const treeFd = openTree(AT_FDCWD, request.source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (request.recursive === true ? AT_RECURSIVE : 0));
   try {
     const userFd = openSync(request.userNamespace, 'r');

@@ -12,7 +12,9 @@ import { Fault } from './fault.ts';
 import { type IdMappings, mapText } from './id-mapping.ts';
 import { mountSync, pipe } from './libc.ts';
 import { MS_BIND } from './mount-flags.ts';
-import { furnish, inNamespaces, makePinTargets, type NamespaceKind, namespacePath, type PinKind, type PinRequest, sysctlPath, unpinNamespaces } from './namespaces.ts';
+import {
+  furnish, inNamespaces, makePinTargets, type NamespaceKind, namespacePath, type PinKind, type PinRequest, sysctlPath, unpinNamespaces,
+} from './namespaces.ts';
 
 export interface UserPinRequest extends PinRequest {
   readonly mappings: IdMappings;
@@ -45,7 +47,8 @@ async function childInside(ctx: Ctx, kinds: readonly PinKind[]): Promise<AsyncDi
   const output = pipe();
   let child: Child;
   try {
-    child = spawn({ path: await needed('unshare'), args: [...kinds.map((kind) => `--${kind}`), 'cat'], fds: { 0: input.readFd, 1: output.writeFd, 2: output.writeFd } });
+    const fds = { 0: input.readFd, 1: output.writeFd, 2: output.writeFd };
+    child = spawn({ path: await needed('unshare'), args: [...kinds.map((kind) => `--${kind}`), 'cat'], fds });
   } catch (error) {
     closeSync(input.writeFd);
     closeSync(output.readFd);

@@ -107,7 +107,8 @@ async function installed(names: readonly string[]): Promise<Candidate[]> {
 }
 
 
-const describe = (options: ProbeOptions, { name, path, privilegedWithoutHostDevices = false }: Candidate, judged: Pick<Verdict, 'version' | 'features'> & { entry: RuntimeEntry }): OciRuntime => ({
+type Judged = Pick<Verdict, 'version' | 'features'> & { readonly entry: RuntimeEntry };
+const describe = (options: ProbeOptions, { name, path, privilegedWithoutHostDevices = false }: Candidate, judged: Judged): OciRuntime => ({
   name,
   path,
   entry: judged.entry,

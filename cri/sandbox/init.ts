@@ -36,8 +36,15 @@ export interface StopInitDeps {
 
 export const initBundleDir = (sandboxDir: string): string => join(sandboxDir, 'init');
 
+interface InitFacts {
+  readonly program: string;
+  readonly cgroupsPath: string;
+  readonly namespaces: readonly { readonly type: string; readonly path?: string }[];
+  readonly mappings: IdMappings | undefined;
+}
+
 /** config.json of the init. Pure. */
-function initSpec(facts: { program: string; cgroupsPath: string; namespaces: readonly { type: string; path?: string }[]; mappings: IdMappings | undefined }): unknown {
+function initSpec(facts: InitFacts): unknown {
   const { mappings } = facts;
   // Nobody: the last id that there is inside.
   const nobody = Math.min(65_535, ...[...(mappings?.uids ?? []), ...(mappings?.gids ?? [])].map(({ size }) => size - 1));

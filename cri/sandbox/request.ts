@@ -35,7 +35,8 @@ export function sandboxWish(config: PodSandboxConfig | undefined): SandboxWish {
   if (cgroupParent.split('/').includes('..')) throw new Fault('invalid', `config.linux.cgroup_parent: ${JSON.stringify(cgroupParent)} may not contain ".."`);
   const hostNetwork = options?.network === NamespaceMode.NODE;
   const hostIpc = options?.ipc === NamespaceMode.NODE;
-  if (Buffer.byteLength(config.hostname) > maxHostnameBytes) throw new Fault('invalid', `config.hostname: ${JSON.stringify(config.hostname)} is longer than ${maxHostnameBytes} bytes`);
+  const { hostname } = config;
+  if (Buffer.byteLength(hostname) > maxHostnameBytes) throw new Fault('invalid', `config.hostname: ${JSON.stringify(hostname)} is longer than ${maxHostnameBytes} bytes`);
   config.portMappings.forEach(checkPort);
   const sysctls = config.linux?.sysctls ?? {};
   for (const name of Object.keys(sysctls)) checkSysctl(name, { hostNetwork, hostIpc });
@@ -55,7 +56,8 @@ const maxHostnameBytes = 64;
 
 /** A host port of 0 publishes nothing (CRI api.proto, PortMapping). */
 function checkPort({ protocol, containerPort, hostPort, hostIp }: PortMapping, index: number): void {
-  const invalid = (field: string, value: number | string, why: string): Fault => new Fault('invalid', `config.port_mappings[${index}].${field}: ${JSON.stringify(value)} ${why}`);
+  const invalid = (field: string, value: number | string, why: string): Fault =>
+    new Fault('invalid', `config.port_mappings[${index}].${field}: ${JSON.stringify(value)} ${why}`);
   if (!publishedProtocols.includes(protocol)) throw invalid('protocol', protocol, 'is none of TCP, UDP and SCTP');
   if (hostPort < 0 || hostPort > 65_535) throw invalid('host_port', hostPort, 'is not a port');
   if (hostPort > 0 && (containerPort < 1 || containerPort > 65_535)) throw invalid('container_port', containerPort, 'is not a port');

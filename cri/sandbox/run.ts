@@ -157,5 +157,7 @@ async function pin(ctx: Ctx, record: SandboxRecord, wish: SandboxWish): Promise<
 
 async function mountSharedMemory(target: string, { uid, gid }: Owner, label: string | undefined): Promise<void> {
   await mkdir(target, { recursive: true, mode: 0o700 });
-  await mount({ source: 'shm', target, type: 'tmpfs', options: ['nosuid', 'nodev', 'noexec', 'mode=1777', `uid=${uid}`, `gid=${gid}`, `size=${sharedMemoryBytes}`, ...(label === undefined ? [] : [`context="${label}"`])] });
+  const context = label === undefined ? [] : [`context="${label}"`];
+  const options = ['nosuid', 'nodev', 'noexec', 'mode=1777', `uid=${uid}`, `gid=${gid}`, `size=${sharedMemoryBytes}`, ...context];
+  await mount({ source: 'shm', target, type: 'tmpfs', options });
 }

@@ -102,7 +102,10 @@ async function mountReadonly(request: RootfsRequest, lower: readonly string[]): 
   const { dir, userNamespace, mountLabel: label } = request;
   const { rootfs: target } = snapshotPaths(dir);
   const [source = await emptyDirectory(dir), ...below] = lower;
-  if (below.length === 0 && label === undefined) return userNamespace === undefined ? bind({ source, target, readonly: true }) : idmappedBind({ source, target, userNamespace: userNamespace.path, readonly: true });
+  if (below.length === 0 && label === undefined) {
+    if (userNamespace === undefined) return bind({ source, target, readonly: true });
+    return idmappedBind({ source, target, userNamespace: userNamespace.path, readonly: true });
+  }
   const all = below.length === 0 ? [source, await emptyDirectory(dir)] : lower;
   await using mapped = userNamespace && (await mappedLayers(dir, all, userNamespace.path));
   await overlayMount({ target, lower: mapped?.paths ?? all, label });

@@ -4,10 +4,9 @@ import { dirname, join } from 'node:path';
 import type { Ctx } from '#host/ctx.ts';
 import { explain } from '#host/fault.ts';
 import type { IdMappings } from '#host/id-mapping.ts';
-import { unpinNamespaces } from '#host/namespaces.ts';
+import { namespacePath, unpinNamespaces } from '#host/namespaces.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import { pinUserNamespaces } from '#host/user-namespace.ts';
-import { namespacePath } from '#host/namespaces.ts';
 import type { ChainId } from './chain-id.ts';
 import { prepareRootfs, removeRootfs } from './overlay.ts';
 
@@ -27,7 +26,8 @@ export async function whyNoUserNamespaces(ctx: Ctx, places: { dir: string; pinDi
     await writeFile(join(dir, 'layer', 'file'), '');
     await pinUserNamespaces(ctx, { dir: pinDir, kinds: [], mappings });
     const layers = { exists: () => true, directory: () => join(dir, 'layer') };
-    const { rootfs } = await prepareRootfs(ctx, { layers }, { id: 'probe', dir, layers: ['probe' as ChainId], userNamespace: { path: namespacePath(pinDir, 'user'), mappings } });
+    const userNamespace = { path: namespacePath(pinDir, 'user'), mappings };
+    const { rootfs } = await prepareRootfs(ctx, { layers }, { id: 'probe', dir, layers: ['probe' as ChainId], userNamespace });
     const { uid } = await stat(join(rootfs, 'file'));
     return uid === trial[0]?.hostId ? undefined : `the file system of ${dir} does not map ids`;
   } catch (error) {

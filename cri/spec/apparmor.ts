@@ -48,7 +48,8 @@ export function appArmorProfile(choice: AppArmorChoice, host: AppArmorHost): str
 }
 
 /** `profiles` is /sys/kernel/security/apparmor/profiles: lines like `name (enforce)`. */
-export const isLoadedProfile = (profiles: string, name: string): boolean => name !== '' && profiles.split('\n').some((line) => line.replace(/ \([a-z]+\)$/, '') === name);
+export const isLoadedProfile = (profiles: string, name: string): boolean =>
+  name !== '' && profiles.split('\n').some((line) => line.replace(/ \([a-z]+\)$/, '') === name);
 
 /** For apparmor_parser. `daemon` is the profile that nodelet itself is under. Source: containerd contrib/apparmor/template.go. */
 export const defaultProfileText = (daemon: string): string => `profile ${defaultAppArmorProfile} flags=(attach_disconnected,mediate_deleted) {

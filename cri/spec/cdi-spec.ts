@@ -50,7 +50,8 @@ export function parseDeviceName(name: string): { kind: string; device: string } 
   const at = name.indexOf('=');
   const kind = name.slice(0, at);
   const device = name.slice(at + 1);
-  if (at < 0 || !kindForm.test(kind) || !nameForm.test(device)) throw new Fault('invalid', `CDI device ${JSON.stringify(name)}: must be like vendor.com/class=name`);
+  const isWhole = at >= 0 && kindForm.test(kind) && nameForm.test(device);
+  if (!isWhole) throw new Fault('invalid', `CDI device ${JSON.stringify(name)}: must be like vendor.com/class=name`);
   return { kind, device };
 }
 
@@ -138,7 +139,8 @@ function edits(read: Reader, value: unknown, where: string): CdiEdits {
       const hostPath = read.text(mount['hostPath'], `${at}.hostPath`);
       const containerPath = read.path(mount['containerPath'], `${at}.containerPath`);
       if (hostPath === '') throw read.wrong(`${at}.hostPath`, 'is missing');
-      return { hostPath, containerPath, type: read.text(mount['type'], `${at}.type`), options: read.list(mount['options'], `${at}.options`, (word, place) => read.text(word, place)) };
+      const options = read.list(mount['options'], `${at}.options`, (word, place) => read.text(word, place));
+      return { hostPath, containerPath, type: read.text(mount['type'], `${at}.type`), options };
     }),
     hooks: read.list(found['hooks'], `${where}.hooks`, (entry, at) => hook(read, entry, at)),
     intelRdt: found['intelRdt'] === undefined || found['intelRdt'] === null ? undefined : intelRdt(read, found['intelRdt'], `${where}.intelRdt`),

@@ -20,7 +20,10 @@ export function askedCdiDevices({ CDIDevices, annotations }: Pick<ContainerConfi
   return [...new Set([...CDIDevices.map(({ name }) => name), ...annotated.map((name) => name.trim()).filter((name) => name !== '')])];
 }
 
-/** The edits of these devices in their order, each file's own before those of its first device. Fault 'invalid' names a device that no file, or more than one, has. */
+/**
+ * The edits of these devices in their order, each file's own before those of its first device. Fault 'invalid' names a device that no file, or more
+ * than one, has.
+ */
 export function cdiEdits(files: readonly CdiFile[], names: readonly string[]): CdiEdits[] {
   const begun = new Set<CdiSpec>();
   return names.flatMap((name) => {
@@ -92,7 +95,8 @@ function withMounts(mounts: readonly OciMount[], added: CdiEdits['mounts']): rea
   if (added.length === 0) return mounts;
   const ours = added.map(({ hostPath, containerPath, type, options }): OciMount => {
     const isBind = type === '' || type === 'bind';
-    return { destination: containerPath, source: hostPath, type: isBind ? 'bind' : type, options: isBind && !options.some((word) => /^r?bind$/.test(word)) ? ['bind', ...options] : options };
+    const saysBind = options.some((word) => /^r?bind$/.test(word));
+    return { destination: containerPath, source: hostPath, type: isBind ? 'bind' : type, options: isBind && !saysBind ? ['bind', ...options] : options };
   });
   const taken = new Set(ours.map(({ destination }) => destination));
   return [...mounts.filter(({ destination }) => !taken.has(destination)), ...ours].toSorted((a, b) => depth(a.destination) - depth(b.destination));
@@ -117,4 +121,5 @@ function withDevices(devices: readonly OciDevice[], nodes: readonly FoundNode[],
   ];
 }
 
-const deviceRule = ({ type, major, minor, permissions }: FoundNode): OciDeviceRule[] => (type === 'p' ? [] : [{ allow: true, type, major, minor, access: permissions || 'rwm' }]);
+const deviceRule = ({ type, major, minor, permissions }: FoundNode): OciDeviceRule[] =>
+  (type === 'p' ? [] : [{ allow: true, type, major, minor, access: permissions || 'rwm' }]);

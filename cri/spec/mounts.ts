@@ -100,7 +100,8 @@ function criMount({ mount, source, hostPropagation, isMapped }: PreparedMount, f
   if (mount.recursiveReadOnly && !mount.readonly) throw invalid('recursive_read_only needs readonly');
   if (mount.recursiveReadOnly && propagation !== 'rprivate') throw invalid('recursive_read_only needs private propagation');
   // A message that begins so tells clients that they may ask again without (k8s.io/cri-api pkg/errors ErrRROUnsupported).
-  if (mount.recursiveReadOnly && !features.recursiveReadOnly) throw new Fault('invalid', `RROUnsupported: mount ${place}: the OCI runtime cannot make mounts read-only recursively`);
+  const isBeyondRuntime = mount.recursiveReadOnly && !features.recursiveReadOnly;
+  if (isBeyondRuntime) throw new Fault('invalid', `RROUnsupported: mount ${place}: the OCI runtime cannot make mounts read-only recursively`);
   if (propagation === 'rshared' && hostPropagation !== 'shared') throw invalid(`path "${mount.hostPath}" is not on a shared mount, as bidirectional propagation needs`);
   if (propagation === 'rslave' && hostPropagation === 'private') throw invalid(`path "${mount.hostPath}" is not on a shared or slave mount`);
   const foreign = mount.mountOptions.find((option) => !extraOptions.includes(option));

@@ -15,7 +15,10 @@ const fileType = 'container_file_t';
 const categories = 1024;
 
 /** Undefined where SELinux is off or the container is privileged. `level` is the pod's, for a container that does not ask for one. */
-export function selinuxLabels(context: Pick<LinuxContainerSecurityContext, 'privileged' | 'selinuxOptions'> | undefined, host: { enabled: boolean; level: string }): SelinuxLabels | undefined {
+export function selinuxLabels(
+  context: Pick<LinuxContainerSecurityContext, 'privileged' | 'selinuxOptions'> | undefined,
+  host: { enabled: boolean; level: string },
+): SelinuxLabels | undefined {
   if (!host.enabled || context?.privileged === true) return undefined;
   const { user = '', role = '', type = '', level = '' } = context?.selinuxOptions ?? {};
   const own = level || host.level;
@@ -41,7 +44,10 @@ export function podLevel(asked: SELinuxOption | undefined, taken: ReadonlySet<st
 }
 
 /** Directories of the host that its own programs need as they are. Source: opencontainers/selinux go-selinux label.Relabel. */
-const hostDirectories: readonly string[] = ['/', '/bin', '/boot', '/dev', '/etc', '/etc/passwd', '/etc/pki', '/etc/shadow', '/home', '/lib', '/lib64', '/media', '/opt', '/proc', '/root', '/run', '/sbin', '/srv', '/sys', '/system', '/tmp', '/usr', '/var', '/var/lib', '/var/log'];
+const hostDirectories: readonly string[] = [
+  '/', '/bin', '/boot', '/dev', '/etc', '/etc/passwd', '/etc/pki', '/etc/shadow', '/home', '/lib', '/lib64', '/media', '/opt', '/proc', '/root', '/run', '/sbin',
+  '/srv', '/sys', '/system', '/tmp', '/usr', '/var', '/var/lib', '/var/log',
+];
 
 /** Fault 'invalid' for a directory whose relabelling would break the host. */
 export function assertMayRelabel(path: string): void {

@@ -15,7 +15,8 @@ export function userMappings(options: NamespaceOption | undefined): IdMappings |
   if (asked === undefined || asked.mode === NamespaceMode.NODE) return undefined;
   const invalid = (why: string): Fault => new Fault('invalid', `namespace_options.userns_options: ${why}`);
   if (asked.mode !== NamespaceMode.POD) throw invalid('mode must be POD or NODE');
-  for (const kind of ['ipc', 'pid'] as const) if (options?.[kind] === NamespaceMode.NODE) throw invalid(`a pod with the host's ${kind} cannot have a user namespace of its own`);
+  const foreign = (['ipc', 'pid'] as const).find((kind) => options?.[kind] === NamespaceMode.NODE);
+  if (foreign !== undefined) throw invalid(`a pod with the host's ${foreign} cannot have a user namespace of its own`);
   const checked = (name: string, mappings: readonly IDMapping[]): IdMapping[] => {
     const [first, ...others] = mappings;
     if (first === undefined || others.length > 0) throw invalid(`${name}: there must be one mapping, not ${mappings.length}`);
@@ -35,7 +36,8 @@ export function assertSameMappings(container: NamespaceOption | undefined, sandb
   if (text(userMappings(container)) !== text(userMappings(sandbox))) throw new Fault('invalid', "namespace_options.userns_options: differ from the sandbox's");
 }
 
-export const ociMappings = (mappings: readonly IdMapping[]): OciIdMapping[] => mappings.map(({ containerId, hostId, size }) => ({ containerID: containerId, hostID: hostId, size }));
+export const ociMappings = (mappings: readonly IdMapping[]): OciIdMapping[] =>
+  mappings.map(({ containerId, hostId, size }) => ({ containerID: containerId, hostID: hostId, size }));
 
 /** Of a CRI mount. */
 export const criMappings = (mappings: readonly IDMapping[]): OciIdMapping[] =>
