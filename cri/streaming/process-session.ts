@@ -57,8 +57,7 @@ export async function serveProcess(ctx: Ctx, session: { transport: Transport; ch
     await tellOutcome(all, version, await outcomeOf(own, request, all, run));
     await carrier.end(own);
   };
-  const [serving] = await Promise.allSettled([served, work()]);
-  if (serving.status === 'rejected') throw serving.reason;
+  for (const each of await Promise.allSettled([served, work().finally(() => carrier.hangUp())])) if (each.status === 'rejected') throw each.reason;
 }
 
 /** Undefined when the client was gone before. */

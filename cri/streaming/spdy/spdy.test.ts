@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { duplexPair } from 'node:stream';
 import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { isFault } from '#host/fault.ts';
 import { type Channel, endChannel } from '../channel.ts';
 import { eventually } from '../eventually.fake.ts';
@@ -170,6 +171,25 @@ function serve(accept: (headers: Headers) => boolean = () => true): Served {
 }
 
 const never = new AbortController().signal;
+
+test('a session that gets damaged frames ends with its client or with a refusal, and leaves no stream open', async () => {
+  const random = randomNumbers(17);
+  for (let round = 0; round < 300; round++) {
+    const { client, opened, served } = serve(() => random(8) > 0);
+    const bytes = Buffer.from(goldenBytes);
+    for (let i = random(4); i > 0; i--) bytes[random(bytes.length)] = random(256);
+    for (let at = 0; at < bytes.length; ) {
+      const end = at + 1 + random(80);
+      client.socket.write(bytes.subarray(at, end));
+      at = end;
+    }
+    await turn();
+    for (const { channel } of opened) channel.end('answer');
+    client.socket.end();
+    await served.catch((error: unknown) => assert.ok(isFault(error, 'invalid'), String(error)));
+    assert.ok(opened.every(({ channel }) => channel.destroyed));
+  }
+});
 
 test('streams carry bytes both ways, each half closed on its own', async () => {
   const { client, opened, session, served } = serve();
