@@ -65,6 +65,12 @@ test('an error is explained with its causes, each said once', () => {
   assert.equal(explain(new Fault('internal', 'pull x: no such host', new Error('no such host'))), 'pull x: no such host');
 });
 
+test('words of a program that are too long for a message keep their beginning and their end', () => {
+  const story = explain(new Fault('internal', 'runc create', new Error(`first ${'x'.repeat(1_000_000)} last`)));
+  assert.ok(story.length < 5000, `${story.length} characters`);
+  assert.match(story, /^runc create: first x+ … x+ last$/);
+});
+
 test('the log keeps the cause of an error and both halves of a failed clean-up', () => {
   const described = describeError(new SuppressedError(new Error('clean-up'), new Fault('timeout', 'work', new Error('why')))) as Record<string, Record<string, unknown>>;
   assert.equal(described['error']?.['message'], 'clean-up');

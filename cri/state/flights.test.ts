@@ -32,6 +32,16 @@ test('an answer that its caller did not wait for is kept for the next one, once'
   assert.equal(await flights.join(quietCtx(), 'n', () => Promise.resolve('third')), 'third');
 });
 
+test('an answer of an earlier daemon is given once, unless what it names is gone', async () => {
+  const flights = new Flights<string>();
+  flights.keep('n', 'earlier');
+  flights.keep('gone', 'earlier');
+  flights.forget('gone');
+  assert.equal(await flights.join(quietCtx(), 'n', () => Promise.resolve('new')), 'earlier');
+  assert.equal(await flights.join(quietCtx(), 'n', () => Promise.resolve('new')), 'new');
+  assert.equal(await flights.join(quietCtx(), 'gone', () => Promise.resolve('new')), 'new');
+});
+
 test('a failure is told to those who wait and forgotten', async () => {
   const flights = new Flights<string>();
   await assert.rejects(flights.join(quietCtx(), 'n', () => Promise.reject(new Error('no'))), /no/);

@@ -27,8 +27,7 @@ async function emptyStore(t: TestContext): Promise<{ dir: string; store: Sandbox
 
 test('a restarted store has what was written, 64-bit times included', async (t) => {
   const { dir, store } = await emptyStore(t);
-  await store.add(record(idOf('a')));
-  await store.own(idOf('a'), { kind: 'mount', target: '/m' });
+  await store.add({ ...record(idOf('a')), owns: [{ kind: 'mount', target: '/m' }] });
   await store.update(idOf('a'), { type: 'made' });
   const again = sandboxStore(dir);
   await again.load(quietCtx());
@@ -37,16 +36,6 @@ test('a restarted store has what was written, 64-bit times included', async (t) 
     { createdAtNs, state, owns, labels: config.labels },
     { createdAtNs: 1_700_000_000_123_456_789n, state: { name: 'ready' }, owns: [{ kind: 'mount', target: '/m' }], labels: { a: '5n' } },
   );
-});
-
-test('a resource noted twice is owned once', async (t) => {
-  const { store } = await emptyStore(t);
-  await store.add(record(idOf('a')));
-  await store.own(idOf('a'), { kind: 'mount', target: '/m' });
-  await store.own(idOf('a'), { kind: 'mount', target: '/m' });
-  assert.equal(store.get(idOf('a')).owns.length, 1);
-  await store.disown(idOf('a'), { kind: 'mount', target: '/m' });
-  assert.deepEqual(store.get(idOf('a')).owns, []);
 });
 
 test('an id may be given by a prefix that fits one record', async (t) => {
@@ -71,11 +60,39 @@ test('a record that was cut off is an orphan, and the others are read', async (t
   assert.deepEqual(await again.orphans(), [join(dir, idOf('b'))]);
 });
 
+const foreign: readonly (readonly [string, (record: Record<string, unknown>) => unknown])[] = [
+  ['nothing', () => null], ['a list', () => []], ['of a newer version', (whole) => ({ ...whole, version: 2 })], ['of an unknown state', (whole) => ({ ...whole, state: { name: 'flying' } })],
+  ['without its list', ({ owns, ...rest }) => (owns === undefined ? owns : rest)], ['of another id', (whole) => ({ ...whole, id: 'c'.repeat(64) })],
+];
+for (const [what, change] of foreign) {
+  test(`a record that is ${what} is not believed`, async (t) => {
+    const { dir, store } = await emptyStore(t);
+    await store.add(record(idOf('a')));
+    const file = join(dir, idOf('a'), 'record.json');
+    await writeFile(file, JSON.stringify(change(JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>)));
+    const again = sandboxStore(dir);
+    await again.load(quietCtx());
+    assert.deepEqual(again.list(), []);
+    assert.deepEqual(await again.orphans(), [join(dir, idOf('a'))]);
+  });
+}
+
+test('what has happened holds even when it cannot be written; what is only wanted does not', async (t) => {
+  const { dir, store } = await emptyStore(t);
+  await store.add(record(idOf('a')));
+  await rm(join(dir, idOf('a')), { recursive: true });
+  await assert.rejects(store.update(idOf('a'), { type: 'made' }));
+  assert.equal(store.get(idOf('a')).state.name, 'making');
+  await store.observe(quietCtx(), idOf('a'), { type: 'stopped' });
+  assert.equal(store.get(idOf('a')).state.name, 'not-ready');
+});
+
 test('changes to one record that come at once are all kept', async (t) => {
   const { store } = await emptyStore(t);
-  await store.add(record(idOf('a')));
-  await Promise.all(Array.from({ length: 20 }, (_, i) => store.own(idOf('a'), { kind: 'mount', target: `/${i}` })));
-  assert.equal(store.get(idOf('a')).owns.length, 20);
+  const owns = Array.from({ length: 20 }, (_, i) => ({ kind: 'mount', target: `/${i}` }) as const);
+  await store.add({ ...record(idOf('a')), owns });
+  await Promise.all(owns.slice(1).map((each) => store.disown(idOf('a'), each)));
+  assert.deepEqual(store.get(idOf('a')).owns, owns.slice(0, 1));
 });
 
 test('a record keeps bytes and 64-bit numbers, and texts that look like them', () => {

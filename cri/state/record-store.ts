@@ -117,11 +117,6 @@ export class RecordStore<Id extends string, R extends AnyRecord & { readonly id:
     return this.#change(id, (record) => this.#next(record, event), (error) => ctx.log.error({ err: error, [this.#noun]: id }, 'a record cannot be written'));
   }
 
-  /** Notes a resource that is about to be made. */
-  own(id: Id, ...resources: readonly OwnedResource[]): Promise<R> {
-    return this.#change(id, (record) => ({ ...record, owns: [...record.owns, ...resources.filter((r) => !record.owns.some((o) => sameResource(o, r)))] }));
-  }
-
   /** Notes that resources are gone. */
   disown(id: Id, ...resources: readonly OwnedResource[]): Promise<R> {
     return this.#change(id, (record) => ({ ...record, owns: record.owns.filter((owned) => !resources.some((gone) => sameResource(owned, gone))) }));
