@@ -1,10 +1,9 @@
-/** The daemon dies (kill -9) and comes back: containers do not notice, exit codes are kept, and nothing that was half made stays. */
+/** The daemon dies (kill -9) and comes back: containers do not notice, and exit codes are kept. (Kills in the middle of requests: e2e/faults/kill.test.ts.) */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually } from '../harness/eventually.ts';
 import { nothingLeft } from '../harness/leaks.ts';
 import { startNodelet, type Nodelet } from '../harness/nodelet.ts';
@@ -150,31 +149,3 @@ test('a daemon that is killed during StopContainer can be asked again', what, ()
   assert.equal((await inspect(crictl, id)).status.exitCode, 9);
   await crictl.run(['rmp', '-f', pod.id]);
 }));
-
-/** A pod takes some 100 ms here; the later ones hit create, start and removal. */
-const momentsMs = [5, 20, 40, 60, 80, 100, 130, 160, 200, 250, 300, 400];
-
-test('killed at any moment of making and removing a pod, the daemon comes back clean: every pod it shows is whole, every name is usable, nothing is left', what, () =>
-  withNode(async (crictl, node, control) => {
-    const pods = (): Promise<string[]> => crictl.run(['pods', '-q']).then((text) => text.split('\n').filter(Boolean));
-    for (const afterMs of momentsMs) {
-      const podFile = await crictl.file('moment.json', podConfig(node, 'moment', afterMs % 40 === 0 ? 0 : 1));
-      const file = await crictl.file('moment-c.json', containerConfig('moment', counting, control));
-      const life = (async () => {
-        const made = await crictl.output(['run', '--no-pull', file, podFile]);
-        if (made.exitCode === 0) await crictl.output(['rmp', '-f', ...(await pods())]);
-      })().catch(() => undefined); // the daemon is killed under it
-      await sleep(afterMs);
-      await node.kill();
-      await life;
-      await node.start();
-      for (const id of await pods()) {
-        const { status } = await crictl.json<Sandbox>(['inspectp', id]);
-        assert.ok(['SANDBOX_READY', 'SANDBOX_NOTREADY'].includes(status.state), status.state);
-        await crictl.run(['rmp', '-f', id]);
-      }
-      assert.equal((await crictl.run(['ps', '-a', '-q'])).trim(), '', `${afterMs} ms: a container without a pod`);
-      const again = (await crictl.run(['runp', podFile])).trim();
-      await crictl.run(['rmp', '-f', again]);
-    }
-  }));
