@@ -128,9 +128,7 @@ for (const sharesPid of [false, true]) {
       await mkdir(path.join(node.nodelet.root, 'cni'), { recursive: true }); // made with the first pod
       for (const name of sharesPid ? ['run', 'stop pod'] : Object.keys(requests)) {
         let nth = 1;
-        const began = Date.now();
         while (nth <= mostEvents && (await killedIn(node, name, { sharesPid, trap: atEvent(node, nth), label: `${name}: event ${nth}` }))) nth += stride;
-        console.log(name, nth, Date.now() - began);
         assert.ok(nth > 1, `${name} changes no file`);
       }
     }));
