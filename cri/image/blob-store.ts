@@ -13,6 +13,8 @@ import { sweepTemporaries } from '../snapshot/temporary.ts';
 import { algorithmOf, DigestCheck, hexOf, isDigest, verifyDigest, type Digest } from './digest.ts';
 import { type BlobSize, Ingest, partsSuffix } from './ingest.ts';
 
+/** No write of a small blob takes this long: what is older was cut off. */
+const writeMs = 5 * 60_000;
 const readChunkBytes = 1024 * 1024;
 
 export class BlobStore {
@@ -100,14 +102,21 @@ export class BlobStore {
   /** Removes unfinished downloads that nobody has continued for this long, and the left-overs of processes that died. */
   async sweepUnfinished(options: { olderThanMs: number; nowMs: number }): Promise<void> {
     await sweepTemporaries(this.#ingestDir);
-    const isOld = async (path: string): Promise<boolean> => options.nowMs - (await stat(path)).mtimeMs > options.olderThanMs;
+    const isOlderThan = async (path: string, ms: number): Promise<boolean> => {
+      try {
+        return options.nowMs - (await stat(path)).mtimeMs > ms;
+      } catch (error) {
+        if (isErrno(error, 'ENOENT')) return false; // it has become a blob meanwhile
+        throw error;
+      }
+    };
     for (const entry of await readdir(this.#ingestDir, { withFileTypes: true })) {
       const path = join(this.#ingestDir, entry.name);
-      if (entry.isFile() && (await isOld(path))) await rm(path, { force: true });
+      if (entry.isFile() && (await isOlderThan(path, options.olderThanMs))) await rm(path, { force: true });
     }
     for (const algorithm of ['sha256', 'sha512']) {
       const dir = join(this.#blobsDir, algorithm);
-      for (const name of await readdir(dir)) if (name.startsWith(temporaryPrefix) && (await isOld(join(dir, name)))) await rm(join(dir, name), { force: true });
+      for (const name of await readdir(dir)) if (name.startsWith(temporaryPrefix) && (await isOlderThan(join(dir, name), writeMs))) await rm(join(dir, name), { force: true });
     }
   }
 }

@@ -6,9 +6,9 @@
  * What is written in order is hashed from memory; what lies behind a gap is read again once the gap has closed. The note about parts is written after the
  * bytes that it speaks of and now and then only: a kill costs the last second.
  */
-import { open, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { constants, open, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { syncDirectory, writeFileAtomic } from '#host/atomic-file.ts';
+import { syncDirectory } from '#host/atomic-file.ts';
 import { monotonicMs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
@@ -198,7 +198,7 @@ export class Ingest {
   async #note(): Promise<void> {
     this.#notedAtMs = monotonicMs();
     await this.#noting;
-    this.#noting = writeFileAtomic(`${this.#paths.partial}${partsSuffix}`, JSON.stringify(this.#parts.toFilled()));
+    this.#noting = writeNote(`${this.#paths.partial}${partsSuffix}`, JSON.stringify(this.#parts.toFilled()));
     await this.#noting;
   }
 
@@ -239,6 +239,12 @@ export class Ingest {
       await this.#file.close();
     }
   }
+}
+
+/** In place, by one write: numbers only grow, so the text never gets shorter, and a kill leaves no temporary file. */
+async function writeNote(file: string, text: string): Promise<void> {
+  await using handle = await open(file, constants.O_WRONLY | constants.O_CREAT, 0o600);
+  await handle.write(text, 0);
 }
 
 async function readNote(partial: string): Promise<number[] | undefined> {

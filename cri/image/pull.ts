@@ -58,7 +58,9 @@ export class Puller {
   readonly #pulls = new SharedWork<{ id: string }>();
   readonly #blobsComing = new SharedWork<void>();
   readonly #layersComing = new SharedWork<LayerUsage>();
-  readonly holds = new Holds();
+  /** Apart, for the bottom layer of an image and its blob may have the same digest. */
+  readonly blobHolds = new Holds();
+  readonly layerHolds = new Holds();
 
   constructor(deps: PullDeps) {
     this.#deps = deps;
@@ -103,7 +105,7 @@ export class Puller {
   async #pullFound(ctx: Ctx, session: RegistrySession, found: FoundManifest): Promise<string> {
     const { store, layers, maxParallelDownloads, maxImageBytes } = this.#deps;
     const { manifest, digests } = await this.#imageManifest(ctx, session, found);
-    using _manifests = this.holds.take([...digests, manifest.config.digest]);
+    using _manifests = this.blobHolds.take([...digests, manifest.config.digest]);
     const config = await this.#config(ctx, session, manifest);
     const chain = chainIds(config.diffIds);
     const compressedBytes = manifest.layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
@@ -111,9 +113,11 @@ export class Puller {
     const plan: Plan = { session, slots: new Slots(maxParallelDownloads()), manifest, config, chain, blobs: [...digests, manifest.config.digest] };
     const layerBlobs = manifest.layers.map(({ digest }) => digest);
     try {
-      using _layers = this.holds.take([...chain, ...layerBlobs]);
-      const layerUsage = await this.#layers(ctx, plan);
+      using _layers = this.layerHolds.take(chain);
+      const layerUsage = await this.#layers(ctx, plan, layerBlobs);
       await layers.syncNames();
+      // Before the record: a kill in between leaves nothing that the next pull would not look at.
+      await this.#drop(layerBlobs);
       const { reference } = session;
       await store.put(
         { id: manifest.config.digest, config: config.run, layers: chain, layerUsage, blobs: plan.blobs, pulledAtNs: nowNs() },
@@ -124,13 +128,12 @@ export class Puller {
       if (isFault(error, 'exhausted')) await this.#drop(layerBlobs);
       throw error;
     }
-    await this.#drop(layerBlobs);
     return manifest.config.digest;
   }
 
   /** Those that no other pull wants. */
   async #drop(digests: readonly Digest[]): Promise<void> {
-    for (const digest of digests) if (!this.holds.has(digest)) await this.#deps.blobs.remove(digest);
+    for (const digest of digests) if (!this.blobHolds.has(digest)) await this.#deps.blobs.remove(digest);
   }
 
   /** Through an index to the manifest for this machine; both are kept. */
@@ -170,7 +173,8 @@ export class Puller {
   }
 
   /** The biggest first: it takes longest to unpack. When one fails, the others are given up, and waited for. */
-  async #layers(outer: Ctx, plan: Plan): Promise<LayerUsage[]> {
+  async #layers(outer: Ctx, plan: Plan, blobs: readonly Digest[]): Promise<LayerUsage[]> {
+    using _blobs = this.blobHolds.take(blobs);
     const failing = new AbortController();
     const ctx = { ...outer, signal: AbortSignal.any([outer.signal, failing.signal]) };
     const order = plan.chain.map((_, index) => index).toSorted((a, b) => (plan.manifest.layers[b]?.sizeBytes ?? 0) - (plan.manifest.layers[a]?.sizeBytes ?? 0));

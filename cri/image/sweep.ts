@@ -35,16 +35,16 @@ export async function sweepAtStart(ctx: Ctx, deps: SweepDeps): Promise<void> {
 export type LayersInUse = ReadonlySet<string> | (() => ReadonlySet<string>);
 
 /** Does nothing while an import runs in another process. */
-export async function sweepImages(ctx: Ctx, deps: SweepDeps & { readonly puller: { readonly holds: Holds } }, layersInUse: LayersInUse): Promise<void> {
+export async function sweepImages(ctx: Ctx, deps: SweepDeps & { readonly puller: { readonly blobHolds: Holds; readonly layerHolds: Holds } }, layersInUse: LayersInUse): Promise<void> {
   using lock = takeImportLock(deps.imagesDir);
   if (lock === undefined) return;
   const { layers, blobs, store } = deps;
-  const { holds } = deps.puller;
+  const { blobHolds, layerHolds } = deps.puller;
   // What an import that has just ended has written must be known before anything is called rubbish.
   await store.reload(ctx);
   const isInUse = (name: ChainId): boolean => (typeof layersInUse === 'function' ? layersInUse() : layersInUse).has(name);
   const isNeeded = (name: ChainId): boolean =>
-    holds.has(name) || isInUse(name) || store.list().some((record) => record.layers.includes(name));
+    layerHolds.has(name) || isInUse(name) || store.list().some((record) => record.layers.includes(name));
   let removed = 0;
   for (const layer of await layers.list()) {
     ctx.signal.throwIfAborted();
@@ -56,7 +56,7 @@ export async function sweepImages(ctx: Ctx, deps: SweepDeps & { readonly puller:
   await blobs.sweepUnfinished({ olderThanMs: keepUnfinishedMs, nowMs: Date.now() });
   const keptBlobs = new Set<string>(store.list().flatMap((record) => record.blobs));
   for (const blob of await blobs.list()) {
-    if (keptBlobs.has(blob) || holds.has(blob) || (await blobs.ageMs(blob, Date.now())) < keepUnfinishedMs) continue;
+    if (keptBlobs.has(blob) || blobHolds.has(blob) || (await blobs.ageMs(blob, Date.now())) < keepUnfinishedMs) continue;
     await blobs.remove(blob);
   }
   if (removed > 0) ctx.log.info({ layers: removed }, 'layers removed that nothing needs');

@@ -27,7 +27,8 @@ async function kept(root: string): Promise<Kept> {
   const layers = await readdir(path.join(root, 'layers'));
   return {
     unfinished: await readdir(path.join(root, 'images/ingest')),
-    blobs: (await readdir(path.join(root, 'images/blobs/sha256'))).length,
+    // A name with a dot is of a write that was cut off: some KiB, which a sweep takes after some minutes.
+    blobs: (await readdir(path.join(root, 'images/blobs/sha256'))).filter((name) => !name.startsWith('.')).length,
     layers: layers.filter((name) => !name.startsWith('.')).length,
     halfMade: layers.filter((name) => name.startsWith('.')),
   };
