@@ -57,7 +57,7 @@ export function pipeStdio(io: ProcessIo): ExecStdio {
   };
 }
 
-/** A size that the client has sent already is the terminal's from the first moment. */
+/** A size that the client has sent already is the terminal's from the first moment with runc; crun 1.8 leaves it to us, who set it a moment later. */
 export async function terminalStdio(io: ProcessIo, scratchDir: string): Promise<ExecStdio> {
   const sizes = new LatestSize(io.resizes);
   await sizes.whatIsThere();

@@ -53,7 +53,7 @@ test('a terminal has the size that the client sent first, and then the next; inp
   const client = new Client();
   client.sizes.write({ columns: 99, rows: 33 });
   const ended = execIn(pod, { stdin: client.stdin, stdout: client.stdout, stderr: undefined, resizes: client.resizes }, {
-    script: 'stty size; echo err >&2; read x; until [ "$(stty size)" = "40 120" ]; do sleep 0.02; done; echo "got $x"; exit 9', tty: true,
+    script: 'until [ "$(stty size 2>&1)" = "33 99" ]; do sleep 0.02; done; stty size; echo err >&2; read x; until [ "$(stty size)" = "40 120" ]; do sleep 0.02; done; echo "got $x"; exit 9', tty: true,
   });
   await client.saw(/33 99\r\nerr\r\n/);
   client.sizes.write({ columns: 120, rows: 40 });
