@@ -2,11 +2,14 @@
 import { mkdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openCgroups } from '#host/cgroup.ts';
+import type { Cgroups } from '#host/cgroup-types.ts';
 import type { Ctx } from '#host/ctx.ts';
 import { explain, Fault } from '#host/fault.ts';
+import { keepDriver } from './cgroup/driver-record.ts';
 import { PodCgroups } from './cgroup/manager.ts';
 import { connectCluster, type Cluster } from './cluster.ts';
 import { withLive } from '#host/config/key.ts';
+import type { RunningHalf } from '#host/daemon/half.ts';
 import { type AgentConfig, agentKeys } from './config.ts';
 import { serviceVariables } from './container-config/service-env.ts';
 import { connectRuntime, type Runtime } from './cri/runtime.ts';
@@ -38,16 +41,8 @@ import { VolumeManager } from './volume/manager.ts';
 const runtimeWaitMs = 30_000;
 const factsEveryMs = 60_000;
 
-export interface RunningAgent {
-  stop(): Promise<void>;
-  /** How things are, in a few words. Throws Fault when its loop does not turn any more (a runtime that is away does not stop it). */
-  look(): string;
-  /** Takes over the values of live keys. */
-  reload(config: AgentConfig): void;
-}
-
-/** Throws Fault when the runtime does not answer or a file it needs is wrong; then nothing was started. */
-export async function startAgent(outer: Ctx, config: AgentConfig): Promise<RunningAgent> {
+/** Throws Fault when the runtime does not answer or a file it needs is wrong; then nothing was started. Its look fails when its loop does not turn; a runtime that is away does not stop it. */
+export async function startAgent(outer: Ctx, config: AgentConfig): Promise<RunningHalf<AgentConfig>> {
   const stopping = new AbortController();
   const ctx: Ctx = { ...outer, signal: AbortSignal.any([outer.signal, stopping.signal]) };
   const connection = connectRuntime(config.containerRuntimeEndpoint, { timeoutMs: config.runtimeRequestTimeoutMs });
@@ -55,8 +50,8 @@ export async function startAgent(outer: Ctx, config: AgentConfig): Promise<Runni
     let current = config;
     const agent = await build(ctx, config, connection.runtime, () => current);
     return {
-      reload: (next) => void (current = withLive(agentKeys, current, next)),
-      look: agent.look,
+      reload: async (_ctx, next) => void (current = withLive(agentKeys, current, next)),
+      look: async () => agent.look(),
       stop: async () => {
         stopping.abort(new Fault('canceled', 'the agent is stopping'));
         await agent.stopped();
@@ -143,7 +138,7 @@ async function look(ctx: Ctx, config: AgentConfig, runtime: Runtime): Promise<Fo
   const cgroups = openCgroups();
   const node = new NodeFactsReader(config, { host: await readHostInfo(paths.root), cgroups, paths });
   await node.refresh(ctx);
-  const groups = config.cgroupsPerQOS ? await podGroups(ctx, config, runtime, cgroups, node) : undefined;
+  const groups = config.cgroupsPerQOS ? await podGroups(ctx, config, { runtime, cgroups, node, paths }) : undefined;
   const cluster = config.kubeconfig === undefined ? undefined : await connectCluster({ ...config, kubeconfig: config.kubeconfig });
   const report = new PodReport(paths.root);
   return { paths, node, groups, cluster, report, remembered: cluster === undefined ? await report.last() : new Map() };
@@ -236,8 +231,10 @@ async function waitForRuntime(ctx: Ctx, runtime: Runtime, endpoint: string): Pro
   }
 }
 
-async function podGroups(ctx: Ctx, config: AgentConfig, runtime: Runtime, cgroups: ReturnType<typeof openCgroups>, node: NodeFactsReader): Promise<PodCgroups> {
+async function podGroups(ctx: Ctx, config: AgentConfig, found: { runtime: Runtime; cgroups: Cgroups; node: NodeFactsReader; paths: AgentPaths }): Promise<PodCgroups> {
+  const { runtime, cgroups, node, paths } = found;
   const driver = (await runtime.cgroupDriver(ctx)) ?? 'cgroupfs';
+  await keepDriver(paths.cgroupDriverFile, driver);
   const groups = new PodCgroups(cgroups, { driver, cgroupRoot: config.cgroupRoot, cpuCfsQuota: config.cpuCFSQuota, podPidsLimit: config.podPidsLimit });
   await groups.ensureRoot(ctx, node.allocatable);
   return groups;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 export interface AgentPaths {
   readonly root: string;
   readonly podsDir: string;
+  readonly cgroupDriverFile: string;
   podDir(uid: string): string;
   /** Volumes and termination message files of a pod live below its directory; nothing else of the agent does. */
   podVolumesDir(uid: string): string;
@@ -25,6 +26,7 @@ export function agentPaths(options: { root: string; podLogsRoot: string; contain
   return {
     root,
     podsDir,
+    cgroupDriverFile: join(root, 'cgroup-driver'),
     podDir,
     podVolumesDir: (uid) => join(podDir(uid), 'volumes'),
     podContainerDir: (uid, container) => join(podDir(uid), 'containers', container),

@@ -8,13 +8,13 @@ import { isErrno } from '#host/errno.ts';
 import { explain, Fault } from '#host/fault.ts';
 import { namesIn } from '#host/names-in.ts';
 import { removeTree } from '#host/remove-tree.ts';
+import { keptDriver } from './cgroup/driver-record.ts';
 import { PodCgroups } from './cgroup/manager.ts';
-import type { CgroupDriver } from './cgroup/names.ts';
 import type { AgentConfig } from './config.ts';
 import { agentPaths } from './paths.ts';
 
 /** May run twice. What cannot be removed is thrown after everything else was tried. Logs and groups of pods that are not ours stay: /var/log/pods may be shared. */
-export async function wipeAgent(ctx: Ctx, config: AgentConfig, driver: CgroupDriver): Promise<void> {
+export async function wipeAgent(ctx: Ctx, config: AgentConfig): Promise<void> {
   const paths = agentPaths({ root: config.root, podLogsRoot: config.podLogsDir, containerLogsDir: config.containerLogsDir });
   const failures: unknown[] = [];
   const attempt = async (work: () => Promise<void>): Promise<void> => {
@@ -24,16 +24,17 @@ export async function wipeAgent(ctx: Ctx, config: AgentConfig, driver: CgroupDri
       failures.push(error);
     }
   };
+  const driver = await keptDriver(paths.cgroupDriverFile);
   const all = openCgroups();
-  const cgroups = new PodCgroups(all, { driver, cgroupRoot: config.cgroupRoot });
+  const cgroups = driver === undefined ? undefined : new PodCgroups(all, { driver, cgroupRoot: config.cgroupRoot });
   for (const uid of await namesIn(paths.podsDir)) {
-    await attempt(() => cgroups.removePod(detached(ctx), uid));
+    await attempt(async () => cgroups?.removePod(detached(ctx), uid));
     for (const name of await namesIn(paths.podLogsRoot)) if (name.endsWith(`_${uid}`)) await attempt(() => removeTree(join(paths.podLogsRoot, name)));
     await attempt(() => removeTree(paths.podDir(uid)));
   }
   await attempt(() => removeDeadLinks(paths.containerLogsDir, paths.podLogsRoot));
   await attempt(async () => {
-    if (!config.cgroupsPerQOS || (await cgroups.list()).length > 0) return;
+    if (cgroups === undefined || (await cgroups.list()).length > 0) return;
     await cgroups.removeAll(detached(ctx));
     if (config.cgroupRoot !== '/') await removeEmptyGroup(ctx, all, config.cgroupRoot);
   });

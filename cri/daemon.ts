@@ -1,10 +1,10 @@
-/** The CRI server from start to stop: lock, load, recover, listen. Stopping leaves every container running. */
+/** The CRI server from start to stop: load, recover, listen. Stopping leaves every container running. */
 import { type Ctx, detached } from '#host/ctx.ts';
 import { withLive } from '#host/config/key.ts';
+import type { RunningHalf } from '#host/daemon/half.ts';
 import { type CriConfig, criKeys } from './config.ts';
 import { killLeftoverExecs } from './container/leftover-execs.ts';
 import { removeOrphan, teardownContainer } from './container/teardown.ts';
-import { lockRoot } from './lock.ts';
 import { buildParts, type CriParts } from './parts.ts';
 import { type NriService, startNri } from './nri/service.ts';
 import { recover } from './recover.ts';
@@ -20,32 +20,21 @@ import { listen } from './service/listen.ts';
 import { runtimeService } from './service/runtime-service.ts';
 import { layersOf } from './state/container-record.ts';
 import type { SandboxRecord } from './state/sandbox-record.ts';
-import { criPaths } from './state/paths.ts';
 import { startStreaming } from './streaming/server.ts';
 import { streamingTargets } from './streaming-targets.ts';
 import { Sweeper } from './sweeper.ts';
 import { startTelemetry } from './telemetry.ts';
 import { imageVerbs, runtimeVerbs } from './verbs.ts';
 
-export interface RunningCri {
-  /** Stops listening, ends the open calls and lets go of the root directory; containers keep running. */
-  stop(): Promise<void>;
-  /** Takes over the live keys `changed` (dotted, below `cri`). All or nothing: a Fault says what cannot be used, and then nothing changed. */
-  reload(ctx: Ctx, config: CriConfig, changed: readonly string[]): Promise<void>;
-  /** Asks itself through the socket, and says in a few words what runs. Throws Fault when no answer comes before `ctx` is given up. */
-  look(ctx: Ctx): Promise<string>;
-}
-
 const nodeletVersion = '0.1.0';
 
 /** How long open calls may go on when the server stops. */
 const stopGraceMs = 2000;
 
-/** Fault precondition when another nodelet holds the root directory or a program is missing. */
-export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri> {
+/** Under the lock of its root directory. Fault precondition when a program is missing. Its stop also ends the open calls; its look asks itself through the socket. */
+export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningHalf<CriConfig>> {
   const ended = new AbortController();
   const own: Ctx = { ...ctx, signal: AbortSignal.any([ctx.signal, ended.signal]) };
-  const lock = await lockRoot(criPaths(config).lockFile);
   let nri: NriService | undefined;
   try {
     const parts = await buildParts(own, config);
@@ -83,13 +72,11 @@ export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningCri>
         await nri?.stop();
         ended.abort();
         await parts.images.close();
-        lock[Symbol.dispose]();
       },
     };
   } catch (error) {
     await nri?.stop();
     ended.abort();
-    lock[Symbol.dispose]();
     throw error;
   }
 }

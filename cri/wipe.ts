@@ -5,7 +5,6 @@ import { removeTree } from '#host/remove-tree.ts';
 import type { CriConfig } from './config.ts';
 import { removeContainer } from './container/remove.ts';
 import { removeOrphan } from './container/teardown.ts';
-import { lockRoot } from './lock.ts';
 import { removeSocket } from './nri/service.ts';
 import { removeMonitorGroup } from './oci/monitor-group.ts';
 import { buildParts, masqueradeChainOf } from './parts.ts';
@@ -14,8 +13,8 @@ import { removeOrphanSandbox } from './sandbox/teardown.ts';
 import { criPaths } from './state/paths.ts';
 
 /**
- * Fault precondition, with its pid, while a nodelet runs on these directories. May run twice and after a wipe that was cut off; what cannot
- * be removed is thrown after everything else was tried, and its record stays.
+ * Under the lock of the root directory, which stays. May run twice and after a wipe that was cut off; what cannot be removed is thrown after
+ * everything else was tried, and its record stays.
  */
 export async function wipeCri(ctx: Ctx, config: CriConfig): Promise<void> {
   const paths = criPaths(config);
@@ -28,7 +27,6 @@ export async function wipeCri(ctx: Ctx, config: CriConfig): Promise<void> {
     }
   };
   {
-    using _ = await lockRoot(paths.lockFile);
     const ended = new AbortController();
     const own = { ...ctx, signal: AbortSignal.any([ctx.signal, ended.signal]) };
     const parts = await buildParts(own, config);
@@ -47,5 +45,5 @@ export async function wipeCri(ctx: Ctx, config: CriConfig): Promise<void> {
   }
   if (failures.length > 0) throw new AggregateError(failures, `not everything could be removed: ${failures.map(String).join('; ')}`);
   await removeTree(paths.stateDir);
-  for (const dir of [paths.containersDir, paths.sandboxesDir, paths.imagesDir, paths.layersDir, paths.cniDir, paths.lockFile]) await removeTree(dir);
+  for (const dir of [paths.containersDir, paths.sandboxesDir, paths.imagesDir, paths.layersDir, paths.cniDir]) await removeTree(dir);
 }

@@ -34,7 +34,7 @@ const house = JSON.parse(readFileSync('hack/house.json', 'utf8')) as House;
 const problems: string[] = [];
 const complain = (path: string, line: number, what: string): void => void problems.push(`${path}:${line}: ${what}`);
 
-const paths = globSync(['*.ts', '{command,cri,agent,cni,e2e,hack}/**/*.ts'], { exclude: ['**/node_modules/**'] }).toSorted();
+const paths = globSync(['*.ts', '{cri,agent,cni,e2e,hack}/**/*.ts'], { exclude: ['**/node_modules/**'] }).toSorted();
 const sources = new Map<string, Source>(paths.map((path) => {
   const text = readFileSync(path, 'utf8');
   const stripped = code(text);
@@ -68,11 +68,11 @@ function checkDoor(source: Source, found: Import): void {
   complain(source.path, found.line, `the door ${found.specifier} is closed here`);
 }
 
-/** What the command line may name of the halves. */
-const entrances = /^(cri|agent)\/(daemon|config|wipe)\.ts$|^cri\/(image\/images|state\/paths|check\/(check|program))\.ts$/;
+/** What the program's entry, which composes the halves, may name of them. */
+const entrances = /^(cri|agent)\/half\.ts$|^cri\/command\/commands\.ts$/;
 /** End-to-end tests see the program only from outside, but share the scripts that build the judges and start a cluster. */
 const mayEnter = (path: string, target: string): boolean =>
-  path.startsWith('nodelet.') ? topOf(target) === 'command' || target === 'nodelet.ts' : topOf(path) === 'command' ? entrances.test(target) : topOf(path) === 'e2e' && topOf(target) === 'hack';
+  path.startsWith('nodelet.') ? entrances.test(target) || target === 'nodelet.ts' : topOf(path) === 'e2e' && topOf(target) === 'hack';
 
 function checkImport(source: Source, found: Import): void {
   const { path } = source;

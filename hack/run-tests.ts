@@ -16,8 +16,8 @@ interface Suite {
 
 const minute = 60_000;
 const suites: Record<string, Suite> = {
-  unit: { include: ['{command,cri,agent,cni,hack}/**/*.test.ts', '*.test.ts'], exclude: ['.root.test.ts'], concurrency: 2, fileTimeoutMs: 2 * minute, needsRoot: false },
-  root: { include: ['{command,cri,agent,cni,hack}/**/*.root.test.ts', '*.root.test.ts'], exclude: [], concurrency: 1, fileTimeoutMs: 5 * minute, needsRoot: true },
+  unit: { include: ['{cri,agent,cni,hack}/**/*.test.ts', '*.test.ts'], exclude: ['.root.test.ts'], concurrency: 2, fileTimeoutMs: 2 * minute, needsRoot: false },
+  root: { include: ['{cri,agent,cni,hack}/**/*.root.test.ts', '*.root.test.ts'], exclude: [], concurrency: 1, fileTimeoutMs: 5 * minute, needsRoot: true },
   e2e: { include: ['e2e/**/*.test.ts'], exclude: [], concurrency: 1, fileTimeoutMs: 30 * minute, needsRoot: true },
 };
 

@@ -1,13 +1,8 @@
 /** pino, set up once per process; everywhere else `ctx.log`. */
 import { pino, type DestinationStream, type Logger } from 'pino';
 import type { Ctx } from './ctx.ts';
+import type { LogLevel } from './log-level.ts';
 import { prettyLine } from './log-pretty.ts';
-
-export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
-export type LogLevel = (typeof logLevels)[number];
-/** Parts of the program whose level can be set apart. */
-export type LogPart = 'cri' | 'agent';
-type PartLevels = { readonly [Part in LogPart]?: LogLevel | undefined };
 
 /** Keeps causes and both halves of a SuppressedError, which pino's own serializer drops. */
 export function describeError(error: unknown, depth = 0): unknown {
@@ -42,20 +37,22 @@ export function createLog(options: { level: LogLevel; format?: 'json' | 'pretty'
 /** One log whose parts have levels of their own, which can change at any time. */
 export class PartLogs {
   readonly root: Logger;
-  readonly #parts = new Map<LogPart, Logger>();
+  readonly #parts = new Map<string, Logger>();
+  #levels: Readonly<Record<string, LogLevel | undefined>> = {};
 
   constructor(root: Logger) {
     this.root = root;
   }
 
-  of(part: LogPart): Logger {
-    return this.#parts.getOrInsertComputed(part, () => this.root.child({ part }));
+  of(part: string): Logger {
+    return this.#parts.getOrInsertComputed(part, () => this.root.child({ part }, { level: this.#levels[part] ?? this.root.level }));
   }
 
   /** Loggers made from a part's before keep their level: they live as long as one request or one pass. */
-  setLevels(level: LogLevel, parts: PartLevels): void {
+  setLevels(level: LogLevel, parts: Readonly<Record<string, LogLevel | undefined>>): void {
     this.root.level = level;
-    for (const part of ['cri', 'agent'] as const) this.of(part).level = parts[part] ?? level;
+    this.#levels = parts;
+    for (const [part, log] of this.#parts) log.level = parts[part] ?? level;
   }
 }
 

@@ -2,8 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { Fault } from '#host/fault.ts';
-import { lockFile } from '#host/lock-file.ts';
+import { Fault } from '../fault.ts';
+import { lockFile } from '../lock-file.ts';
 
 /** Holds the lock until disposed, or until the process ends in whatever way. Fault precondition, with the holder's pid, when it is taken. */
 export async function lockRoot(file: string): Promise<Disposable> {

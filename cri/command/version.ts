@@ -1,10 +1,10 @@
 /** `nodelet version`: of nodelet, and of what it stands on. */
 import { release } from 'node:os';
 import { createLog } from '#host/log.ts';
+import { findVersion } from '../check/program.ts';
 
 /** Reads no configuration: who asks for versions may have a broken one. */
 export async function printVersion(version: string): Promise<number> {
-  const { findVersion } = await import('../cri/check/program.ts');
   const ctx = { signal: new AbortController().signal, log: createLog({ level: 'silent' }) };
   const programs = await Promise.all(['crun', 'runc', 'conmon', 'catatonit', 'iptables'].map((name) => findVersion(ctx, name)));
   console.log(`nodelet ${version} (Node ${process.versions.node}, Linux ${release()})`);

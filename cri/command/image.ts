@@ -1,11 +1,13 @@
 /** `nodelet image …`: the images of this node, beside a running daemon or without one. */
 import { resolve } from 'node:path';
 import type { Ctx } from '#host/ctx.ts';
+import { commandLog, interruptible } from '#host/daemon/one-off.ts';
+import type { Flags, Invocation, Program } from '#host/daemon/program.ts';
+import { loadSettings } from '#host/daemon/settings.ts';
 import { Fault } from '#host/fault.ts';
-import { createLog } from '#host/log.ts';
-import type { Images } from '../cri/image/images.ts';
-import type { Flags } from './flags.ts';
-import { loadSettings } from './settings.ts';
+import { cri } from '../half.ts';
+import { Images } from '../image/images.ts';
+import { criPaths } from '../state/paths.ts';
 
 const works: Readonly<Record<string, (ctx: Ctx, images: Images, args: readonly string[], flags: Flags) => Promise<void>>> = {
   ls: async (_ctx, images) => {
@@ -32,24 +34,21 @@ const works: Readonly<Record<string, (ctx: Ctx, images: Images, args: readonly s
   },
 };
 
-export function image(flags: Flags, [name = '', ...args]: readonly string[]): Promise<number> {
+export function image({ program, flags, args: [name = '', ...args] }: Invocation): Promise<number> {
   const work = works[name];
   if (work === undefined) throw new Fault('invalid', `image: expects ls, import or rm${name === '' ? '' : `, not ${name}`}`);
   if (name === 'ls' && args.length > 0) throw new Fault('invalid', `image ls: takes no argument, but got ${args.join(' ')}`);
   if (name !== 'ls' && args.length === 0) throw new Fault('invalid', `image ${name}: ${name === 'rm' ? 'which image?' : 'which path? An OCI layout or a docker archive, as a directory or a tar'}`);
-  return withImages(flags, (ctx, images) => work(ctx, images, args, flags));
+  return withImages(program, flags, (ctx, images) => work(ctx, images, args, flags));
 }
 
 /** `work` with the images of the configured root. A running daemon notices what changes there by itself. */
-async function withImages(flags: Flags, work: (ctx: Ctx, images: Images) => Promise<void>): Promise<number> {
-  const { cri: { rootDir, stateDir, certsDir, images: settings }, log } = await loadSettings(flags);
-  const { criPaths } = await import('../cri/state/paths.ts');
-  const { Images } = await import('../cri/image/images.ts');
-  const stopping = new AbortController();
-  const ctx: Ctx = { signal: stopping.signal, log: createLog({ level: flags['log-level'] === undefined ? 'warn' : log.level }) };
-  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stopping.abort(new Fault('canceled', `stopped by ${name}`)));
-  const { imagesDir, layersDir } = criPaths({ rootDir, stateDir });
-  const images = await Images.open(ctx, { imagesDir, layersDir, certsDir, ...settings });
+async function withImages(program: Program, flags: Flags, work: (ctx: Ctx, images: Images) => Promise<void>): Promise<number> {
+  const settings = await loadSettings(program, flags);
+  const config = settings.of(cri);
+  const { imagesDir, layersDir } = criPaths(config);
+  const ctx = interruptible(commandLog(flags, settings));
+  const images = await Images.open(ctx, { imagesDir, layersDir, certsDir: config.certsDir, ...config.images });
   try {
     await work(ctx, images);
     return 0;

@@ -3,15 +3,16 @@
  * change while it runs is named. Containers are never touched.
  */
 import { basename, dirname } from 'node:path';
-import type { Ctx } from '#host/ctx.ts';
-import { explain } from '#host/fault.ts';
-import { watchDirectory } from '#host/watch-dir.ts';
-import { changedKeys, type Settings } from './settings.ts';
+import type { Ctx } from '../ctx.ts';
+import { explain } from '../fault.ts';
+import { watchDirectory } from '../watch-dir.ts';
+import { changedKeys, type Composition, type Settings } from './settings.ts';
 
 /** Takes over the live keys `changed`, dotted and below its section. All or nothing: throws Fault when a value cannot be used. */
 export type TakeOver = (ctx: Ctx, settings: Settings, changed: readonly string[]) => Promise<void>;
 
 export interface ReloadDeps {
+  readonly composition: Composition;
   /** Fault invalid with everything that is wrong. */
   readonly load: () => Promise<Settings>;
   /** By section of the configuration, in this order. A section that is not here does not run in this process. */
@@ -73,7 +74,7 @@ export class Reloader {
     if (isNew) this.#deps.begins?.();
     try {
       const next = await this.#deps.load();
-      const changed = changedKeys(this.#current, next, (section) => section in this.#deps.takers);
+      const changed = changedKeys(this.#deps.composition, this.#current, next, (section) => section in this.#deps.takers);
       if (!isNew && changed.live.length + changed.needRestart.length > 0) {
         isNew = true;
         this.#deps.begins?.();
@@ -98,7 +99,7 @@ export class Reloader {
   }
 
   #tell(ctx: Ctx, next: Settings, live: readonly string[], isAsked: boolean): void {
-    const { needRestart } = changedKeys(this.#started, next, (section) => section in this.#deps.takers);
+    const { needRestart } = changedKeys(this.#deps.composition, this.#started, next, (section) => section in this.#deps.takers);
     if (live.length > 0) ctx.log.info({ changed: live }, 'configuration taken over');
     else if (isAsked && needRestart.length === 0) ctx.log.info('configuration read: nothing changed');
     if (isAsked || live.length > 0) for (const key of needRestart) ctx.log.warn(`needs a restart: ${key}`);

@@ -1,15 +1,16 @@
 /** Reloading: what is taken over, what is named, and that a wrong file changes nothing. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Layer, parseLayer } from '#host/config/files.ts';
-import { Fault } from '#host/fault.ts';
-import { createLog } from '#host/log.ts';
+import { type Layer, parseLayer } from '../config/files.ts';
+import { Fault } from '../fault.ts';
+import { createLog } from '../log.ts';
+import { car, engine } from './halves.fake.ts';
 import { Reloader } from './reload.ts';
 import { type Settings, settingsOf } from './settings.ts';
 
 function settings(text: string): Settings {
   const layer = parseLayer('f.yaml', text, ({ message }) => { throw new Fault('invalid', message); });
-  return { ...settingsOf([layer as Layer], false), file: '/nowhere/f.yaml', dropInDir: '/nowhere/f.d' }; // parsed, or thrown above
+  return { ...settingsOf(car, [layer as Layer], false), file: '/nowhere/f.yaml', dropInDir: '/nowhere/f.d' }; // parsed, or thrown above
 }
 
 /** A program that runs with `text`, to be told of other texts. */
@@ -19,12 +20,13 @@ function running(text: string) {
   const taken: string[] = [];
   let now = text;
   const reloader = new Reloader(settings(text), {
+    composition: car,
     load: async () => settings(now),
     takers: {
       log: async (_ctx, next, changed) => void taken.push(`log ${changed.join()} ${next.log.level}`),
-      cri: async (_ctx, next, changed) => {
-        if (next.cri.cni.confDir === '/bad') throw new Fault('precondition', 'no such directory');
-        taken.push(`cri ${changed.join()}`);
+      engine: async (_ctx, next, changed) => {
+        if (next.of(engine).intake.dir === '/bad') throw new Fault('precondition', 'no such directory');
+        taken.push(`engine ${changed.join()}`);
       },
     },
     begins: () => taken.push('begins'),
@@ -40,26 +42,26 @@ function running(text: string) {
 
 test('live keys are taken over, others are named until they have their old value again', async () => {
   const { reload } = running('log: {level: info}');
-  assert.deepEqual(await reload('log: {level: debug}\ncri: {conmon: c2, cni: {confDir: /n}}'), {
-    taken: ['begins', 'log level debug', 'cri cni.confDir', 'ended'], said: 'configuration taken over | log.level,cri.cni.confDir\nneeds a restart: cri.conmon',
+  assert.deepEqual(await reload('log: {level: debug}\nengine: {fuel: gas, intake: {dir: /n}}'), {
+    taken: ['begins', 'log level debug', 'engine intake.dir', 'ended'], said: 'configuration taken over | log.level,engine.intake.dir\nneeds a restart: engine.fuel',
   });
-  assert.equal((await reload('log: {level: warn}\ncri: {conmon: c2, cni: {confDir: /n}}')).said, 'configuration taken over | log.level\nneeds a restart: cri.conmon');
-  assert.equal((await reload('log: {level: warn}\ncri: {cni: {confDir: /n}}')).said, 'configuration read: nothing changed');
+  assert.equal((await reload('log: {level: warn}\nengine: {fuel: gas, intake: {dir: /n}}')).said, 'configuration taken over | log.level\nneeds a restart: engine.fuel');
+  assert.equal((await reload('log: {level: warn}\nengine: {intake: {dir: /n}}')).said, 'configuration read: nothing changed');
 });
 
 test('a wrong file changes nothing, says why once, and the right one after it is taken', async () => {
   const { reload } = running('');
-  const bad = await reload('log: {level: loud}\ncri: {rootDir: x}', false);
+  const bad = await reload('log: {level: loud}\nengine: {rootDir: x}', false);
   assert.deepEqual(bad.taken, []);
-  assert.match(bad.said, /^configuration refused: everything stays as it was \| 2 problems[^]*log\.level: must be[^]*cri\.rootDir: must be/);
-  assert.deepEqual(await reload('log: {level: loud}\ncri: {rootDir: x}', false), { taken: [], said: '' });
+  assert.match(bad.said, /^configuration refused: everything stays as it was \| 2 problems[^]*log\.level: must be[^]*engine\.rootDir: must be/);
+  assert.deepEqual(await reload('log: {level: loud}\nengine: {rootDir: x}', false), { taken: [], said: '' });
   assert.deepEqual((await reload('log: {level: debug}', false)).taken, ['begins', 'log level debug', 'ended']);
 });
 
 test('a value that cannot be used is refused in its own words, and tried again', async () => {
   const { reload } = running('');
-  assert.match((await reload('cri: {cni: {confDir: /bad}}', false)).said, /refused.*\| no such directory$/);
-  assert.deepEqual((await reload('cri: {cni: {confDir: /good}}', false)).taken, ['begins', 'cri cni.confDir', 'ended']);
+  assert.match((await reload('engine: {intake: {dir: /bad}}', false)).said, /refused.*\| no such directory$/);
+  assert.deepEqual((await reload('engine: {intake: {dir: /good}}', false)).taken, ['begins', 'engine intake.dir', 'ended']);
 });
 
 test('a look at files that did not change does and says nothing; who asks is answered', async () => {
@@ -69,5 +71,5 @@ test('a look at files that did not change does and says nothing; who asks is ans
 });
 
 test('a section that does not run here is nobody\'s business', async () => {
-  assert.deepEqual(await running('').reload('agent: {maxPods: 7}', false), { taken: [], said: '' });
+  assert.deepEqual(await running('').reload('wheels: {count: 7}', false), { taken: [], said: '' });
 });

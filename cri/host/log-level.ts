@@ -1,0 +1,3 @@
+/** How much the log tells. Pure. */
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+export type LogLevel = (typeof logLevels)[number];
