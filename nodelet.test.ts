@@ -1,4 +1,4 @@
-/** The command line refuses what it does not understand, and says which file and key; the halves find each other; the reference file says all of the configuration. */
+/** The command line refuses what it does not understand and says which file and key; the halves find each other; the reference file says everything. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -99,7 +99,8 @@ const cidrs: [string, string, boolean, string[]][] = [
 for (const [name, text, isWholeNode, want] of cidrs) test(name, () => assert.deepEqual(settings(text, {}, isWholeNode).of(cri).cni.podCidrs, want));
 
 const refused: [string, string, RegExp][] = [
-  ['a default runtime that is not configured', 'cri:\n  runtimes: [{name: a, path: /a}]\n  defaultRuntime: b', /^f\.yaml:3: cri\.defaultRuntime: "b" is not among cri\.runtimes, which has a$/],
+  ['a default runtime that is not configured', 'cri:\n  runtimes: [{name: a, path: /a}]\n  defaultRuntime: b',
+    /^f\.yaml:3: cri\.defaultRuntime: "b" is not among cri\.runtimes, which has a$/],
   ['a handler twice', 'cri: {runtimes: [{name: a, path: /a}, {name: a, path: /b}]}', /cri\.runtimes\[1\]\.name: "a" is there twice$/],
   ['a state directory too long for its sockets', 'cri: {stateDir: /run/a-very-long-name-for-state}', /cri\.stateDir: must be at most 27 characters/],
   ['half of a key pair', 'agent: {tlsCertFile: /c}', /agent\.tlsCertFile: needs tlsPrivateKeyFile beside it$/],
@@ -124,5 +125,6 @@ test('with its comments taken off, the default file is right too: the examples a
 });
 
 test('manifests/config/nodelet.yaml is what `nodelet config default` prints', () => {
-  assert.ok(readFileSync('manifests/config/nodelet.yaml', 'utf8') === defaultDocument(program), 'it is out of date: node nodelet.ts config default > manifests/config/nodelet.yaml');
+  const file = readFileSync('manifests/config/nodelet.yaml', 'utf8');
+  assert.ok(file === defaultDocument(program), 'it is out of date: node nodelet.ts config default > manifests/config/nodelet.yaml');
 });

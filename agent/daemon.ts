@@ -41,7 +41,10 @@ import { VolumeManager } from './volume/manager.ts';
 const runtimeWaitMs = 30_000;
 const factsEveryMs = 60_000;
 
-/** Throws Fault when the runtime does not answer or a file it needs is wrong; then nothing was started. Its look fails when its loop does not turn; a runtime that is away does not stop it. */
+/**
+ * Throws Fault when the runtime does not answer or a file it needs is wrong; then nothing was started. A look at it fails when its loop does not turn,
+ * not when the runtime is away.
+ */
 export async function startAgent(outer: Ctx, config: AgentConfig): Promise<RunningHalf<AgentConfig>> {
   const stopping = new AbortController();
   const ctx: Ctx = { ...outer, signal: AbortSignal.any([outer.signal, stopping.signal]) };
@@ -231,8 +234,14 @@ async function waitForRuntime(ctx: Ctx, runtime: Runtime, endpoint: string): Pro
   }
 }
 
-async function podGroups(ctx: Ctx, config: AgentConfig, found: { runtime: Runtime; cgroups: Cgroups; node: NodeFactsReader; paths: AgentPaths }): Promise<PodCgroups> {
-  const { runtime, cgroups, node, paths } = found;
+interface GroupParts {
+  readonly runtime: Runtime;
+  readonly cgroups: Cgroups;
+  readonly node: NodeFactsReader;
+  readonly paths: AgentPaths;
+}
+
+async function podGroups(ctx: Ctx, config: AgentConfig, { runtime, cgroups, node, paths }: GroupParts): Promise<PodCgroups> {
   const driver = (await runtime.cgroupDriver(ctx)) ?? 'cgroupfs';
   await keepDriver(paths.cgroupDriverFile, driver);
   const groups = new PodCgroups(cgroups, { driver, cgroupRoot: config.cgroupRoot, cpuCfsQuota: config.cpuCFSQuota, podPidsLimit: config.podPidsLimit });

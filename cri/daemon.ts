@@ -31,7 +31,7 @@ const nodeletVersion = '0.1.0';
 /** How long open calls may go on when the server stops. */
 const stopGraceMs = 2000;
 
-/** Under the lock of its root directory. Fault precondition when a program is missing. Its stop also ends the open calls; its look asks itself through the socket. */
+/** Under the lock of its root directory. Fault precondition when a program is missing. Stopping also ends the open calls; a look goes through the socket. */
 export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningHalf<CriConfig>> {
   const ended = new AbortController();
   const own: Ctx = { ...ctx, signal: AbortSignal.any([ctx.signal, ended.signal]) };

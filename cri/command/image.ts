@@ -38,7 +38,9 @@ export function image({ program, flags, args: [name = '', ...args] }: Invocation
   const work = works[name];
   if (work === undefined) throw new Fault('invalid', `image: expects ls, import or rm${name === '' ? '' : `, not ${name}`}`);
   if (name === 'ls' && args.length > 0) throw new Fault('invalid', `image ls: takes no argument, but got ${args.join(' ')}`);
-  if (name !== 'ls' && args.length === 0) throw new Fault('invalid', `image ${name}: ${name === 'rm' ? 'which image?' : 'which path? An OCI layout or a docker archive, as a directory or a tar'}`);
+  if (name !== 'ls' && args.length === 0) {
+    throw new Fault('invalid', `image ${name}: ${name === 'rm' ? 'which image?' : 'which path? An OCI layout or a docker archive, as a directory or a tar'}`);
+  }
   return withImages(program, flags, (ctx, images) => work(ctx, images, args, flags));
 }
 

@@ -10,7 +10,9 @@ export async function config(invocation: Invocation): Promise<number> {
     process.stdout.write(effectiveDocument(program, await loadSettings(program, flags)));
     return 0;
   }
-  if (name !== 'default' || args.length > 0) throw new Fault('invalid', `config: expects check [FILE], default or show${name === '' ? '' : `, not ${[name, ...args].join(' ')}`}`);
+  if (name !== 'default' || args.length > 0) {
+    throw new Fault('invalid', `config: expects check [FILE], default or show${name === '' ? '' : `, not ${[name, ...args].join(' ')}`}`);
+  }
   process.stdout.write(defaultDocument(program));
   return 0;
 }

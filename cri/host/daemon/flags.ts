@@ -11,7 +11,7 @@ export const defaultConfigFile = '/etc/nodelet/config.yaml';
 export const flagOptions = ({ halves, commands }: Program): ParseArgsOptionsConfig => ({
   config: { type: 'string' }, 'log-level': { type: 'string' }, help: { type: 'boolean', short: 'h' }, version: { type: 'boolean' },
   ...Object.fromEntries(halves.flatMap(({ flags }) => Object.keys(flags)).map((name) => [name, { type: 'string' } as const])),
-  ...Object.assign({}, ...commands.map(({ flags }) => flags)) as ParseArgsOptionsConfig,
+  ...Object.fromEntries(commands.flatMap(({ flags = {} }) => Object.entries(flags))),
 });
 
 /** Each flag that was given as a layer of configuration. */

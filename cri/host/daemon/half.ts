@@ -20,7 +20,10 @@ export interface Half<Config = unknown> {
   lockFile(config: Config): string;
   /** Throws Fault when it cannot; then nothing of it runs. */
   start(ctx: Ctx, config: Config): Promise<RunningHalf<Config>>;
-  /** Removes everything that it ever made on this machine, without its lock file. May run twice; what cannot be removed is thrown after everything else was tried. */
+  /**
+   * Removes everything that it ever made on this machine, without its lock file. May run twice; what cannot be removed is thrown after everything
+   * else was tried.
+   */
   wipe(ctx: Ctx, config: Config): Promise<void>;
 }
 

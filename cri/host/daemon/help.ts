@@ -12,7 +12,9 @@ function sharedFlags({ halves }: Program): string {
   const ofHalves = new Map(halves.toReversed().flatMap(({ flags }) => Object.entries(flags).filter(([, { isShared }]) => isShared)));
   return [
     'Flags\n',
-    flagLine('config', { takes: 'FILE', about: `configuration (default ${defaultConfigFile}, which may be missing); drop-ins beside it: FILE's name with .d for .yaml` }),
+    flagLine('config', {
+      takes: 'FILE', about: `configuration (default ${defaultConfigFile}, which may be missing); drop-ins beside it: FILE's name with .d for .yaml`,
+    }),
     ...[...ofHalves].map(([name, flag]) => flagLine(name, flag)),
     flagLine('log-level', { takes: 'LEVEL', about: logLevels.join(', ') }),
     'A flag wins over the configuration.\n',

@@ -35,7 +35,11 @@ function running(text: string) {
   const reload = async (next: string, isAsked = true): Promise<{ taken: string[]; said: string }> => {
     now = next;
     await reloader.reload(ctx, isAsked);
-    return { taken: taken.splice(0), said: lines.splice(0).map((line) => { const { msg, why, changed } = JSON.parse(line) as { msg: string; why?: string; changed?: string[] }; return [msg, why, changed?.join()].filter(Boolean).join(' | '); }).join('\n') };
+    const said = lines.splice(0).map((line) => {
+      const { msg, why, changed } = JSON.parse(line) as { msg: string; why?: string; changed?: string[] };
+      return [msg, why, changed?.join()].filter(Boolean).join(' | ');
+    });
+    return { taken: taken.splice(0), said: said.join('\n') };
   };
   return { reload };
 }
@@ -43,9 +47,11 @@ function running(text: string) {
 test('live keys are taken over, others are named until they have their old value again', async () => {
   const { reload } = running('log: {level: info}');
   assert.deepEqual(await reload('log: {level: debug}\nengine: {fuel: gas, intake: {dir: /n}}'), {
-    taken: ['begins', 'log level debug', 'engine intake.dir', 'ended'], said: 'configuration taken over | log.level,engine.intake.dir\nneeds a restart: engine.fuel',
+    taken: ['begins', 'log level debug', 'engine intake.dir', 'ended'],
+    said: 'configuration taken over | log.level,engine.intake.dir\nneeds a restart: engine.fuel',
   });
-  assert.equal((await reload('log: {level: warn}\nengine: {fuel: gas, intake: {dir: /n}}')).said, 'configuration taken over | log.level\nneeds a restart: engine.fuel');
+  const { said } = await reload('log: {level: warn}\nengine: {fuel: gas, intake: {dir: /n}}');
+  assert.equal(said, 'configuration taken over | log.level\nneeds a restart: engine.fuel');
   assert.equal((await reload('log: {level: warn}\nengine: {intake: {dir: /n}}')).said, 'configuration read: nothing changed');
 });
 

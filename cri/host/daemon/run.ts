@@ -13,7 +13,10 @@ import { loadSettings, type Settings } from './settings.ts';
 /** The start is over by then, with the first questions of a kubelet. */
 const settledMs = 5000;
 
-/** Until a signal ends it. Fault invalid for a configuration that is wrong or leaves a half without anything to do; precondition while another nodelet runs on the same directories. */
+/**
+ * Until a signal ends it. Fault invalid for a configuration that is wrong or leaves a half without anything to do; precondition while another
+ * nodelet runs on the same directories.
+ */
 export async function runDaemon({ program, flags }: Invocation, halves: readonly Half[]): Promise<number> {
   const load = (): Promise<Settings> => loadSettings(program, flags, halves);
   const settings = await load();
@@ -33,8 +36,9 @@ export async function runDaemon({ program, flags }: Invocation, halves: readonly
   let onHangUp = (): void => undefined;
   process.on('SIGHUP', () => onHangUp());
   const { running, stop } = await startHalves((half) => ({ ...ctx, log: logs.of(half.name) }), settings, halves);
+  const takerOf = ([half, started]: readonly [Half, RunningHalf]): TakeOver => (own, next, changed) => started.reload(own, next.of(half), changed);
   const takers: Record<string, TakeOver> = {
-    ...Object.fromEntries(running.map(([half, started]): [string, TakeOver] => [half.name, (own, next, changed) => started.reload(own, next.of(half), changed)])),
+    ...Object.fromEntries(running.map((each) => [each[0].name, takerOf(each)])),
     // Last, for it cannot fail.
     log: async (_own, next) => logs.setLevels(next.log.level, next.log.parts),
   };

@@ -43,7 +43,8 @@ const refused: [string, string, RegExp][] = [
   ['a part of the log that there is not', 'log: {parts: {kubelet: debug}}', /log\.parts\.kubelet: unknown key; known are engine, wheels$/],
   ['what no single key can tell', 'engine:\n  fuel: water', /^f\.yaml:2: engine\.fuel: does not burn$/],
   ['a mistake, only where it was made', 'engine:\n  rootDir: x', /^f\.yaml:2: engine\.rootDir: must be an absolute path[^\n]*$/],
-  ['two mistakes, both named', 'engine:\n  rootDir: x\nwheels:\n  count: many', /^2 problems in the configuration:\n {2}f\.yaml:2: engine\.rootDir: .*\n {2}f\.yaml:4: wheels\.count: must be a whole number from 1 to 18, not "many"$/],
+  ['two mistakes, both named', 'engine:\n  rootDir: x\nwheels:\n  count: many',
+    /^2 problems in the configuration:\n {2}f\.yaml:2: engine\.rootDir: .*\n {2}f\.yaml:4: wheels\.count: must be a whole number from 1 to 18, not "many"$/],
 ];
 for (const [name, text, message] of refused) test(`refused: ${name}`, () => assert.throws(() => settings(text), { kind: 'invalid', message }));
 

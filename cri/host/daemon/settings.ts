@@ -39,19 +39,23 @@ export async function loadSettings(program: Composition, flags: Flags, running: 
   const unreadable: FileProblem[] = [];
   const files = await readConfigFiles(file, { mustExist: typeof given === 'string' }, (problem) => unreadable.push(problem));
   const isWholeNode = running.length === program.halves.length;
-  const settings = settingsOf(program, [...files, ...flagLayers(program.halves, flags)], isWholeNode, unreadable.map(({ source, message }) => `${source}: ${message}`));
+  const before = unreadable.map(({ source, message }) => `${source}: ${message}`);
+  const settings = settingsOf(program, [...files, ...flagLayers(program.halves, flags)], isWholeNode, before);
   return { ...settings, file, dropInDir: dropInDir(file) };
 }
 
+type Read = Omit<Settings, 'file' | 'dropInDir'>;
+
 /** `before` are problems that are known already. */
-export function settingsOf(program: Composition, said: readonly Layer[], isWholeNode: boolean, before: readonly string[] = []): Omit<Settings, 'file' | 'dropInDir'> {
+export function settingsOf(program: Composition, said: readonly Layer[], isWholeNode: boolean, before: readonly string[] = []): Read {
   const tied = tiedLayers(program.ties, merge(said), isWholeNode);
   const layers = [...tied, ...said];
   const raw = merge(layers);
   const sections = sectionsOf(program);
   const problems: Problem[] = [];
   for (const name of Object.keys(raw)) if (!Object.hasOwn(sections, name)) problems.push({ place: [name], message: unknownKey(name, Object.keys(sections)) });
-  const values: Readonly<Record<string, unknown>> = readKeys(sections, Object.fromEntries(Object.keys(sections).map((name) => [name, raw[name]])), [], (problem) => {
+  const known = Object.fromEntries(Object.keys(sections).map((name) => [name, raw[name]]));
+  const values: Readonly<Record<string, unknown>> = readKeys(sections, known, [], (problem) => {
     // A mistake is told where it was made, not again where something follows from it.
     if (!tied.some((layer) => layer === speakerOf(layers, problem.place))) problems.push(problem);
   });
@@ -80,7 +84,8 @@ export const effectiveDocument = (program: Composition, { raw, layers, values }:
   writeDocument(sectionsOf(program), (place, entry) => {
     const value: unknown = valueAt(raw, place) ?? undefined;
     if (value !== undefined) return { value, comment: speakerOf(layers, place)?.sourceOf(place) ?? '' };
-    return entry.compute === undefined ? { value: entry.byDefault, comment: 'default' } : { value: valueAt(values, place), comment: 'default, from this machine' };
+    if (entry.compute === undefined) return { value: entry.byDefault, comment: 'default' };
+    return { value: valueAt(values, place), comment: 'default, from this machine' };
   }).trimStart();
 
 export interface ChangedKeys {
