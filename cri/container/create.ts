@@ -5,6 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ContainerConfig, ContainerMetadata, Mount } from '#cri-api';
+import { allEnded } from '#host/all-ended.ts';
 import { nowNs } from '#host/clock.ts';
 import { type Ctx, detached, withFields } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
@@ -133,8 +134,9 @@ async function makeContainer<Image extends ContainerImage>(ctx: Ctx, deps: Creat
   const own = withFields(ctx, { container: id, sandbox: sandbox.id });
   // A removal of its sandbox waits until it is whole or gone.
   using _ = await deps.lock.hold(id);
-  await Promise.all([containers.add(record), record.logPath === undefined ? undefined : mkdir(dirname(record.logPath), { recursive: true, mode: 0o755 })]);
+  await containers.add(record);
   try {
+    if (record.logPath !== undefined) await mkdir(dirname(record.logPath), { recursive: true, mode: 0o755 });
     using monitor = startMonitor(deps.monitor, { runtime, place: deps.placeMonitor, order: monitorOrder(record) });
     const { spec, user } = await prepare(own, deps, { record, order, sandbox, image, volumes, runtime, place });
     using _entered = await deps.nri.enter();
@@ -227,7 +229,7 @@ async function prepare<Image extends ContainerImage>(ctx: Ctx, deps: CreateDeps<
   const facts = sandboxFacts(sandbox, namespacePath);
   const userNamespace = userNamespaceOf(facts);
   const mountLabel = selinuxLabels(context, { enabled: deps.host.selinux, level: facts.selinuxLevel })?.mount;
-  const [{ rootfs }, mounts, devices, seccomp] = await Promise.all([
+  const [{ rootfs }, mounts, devices, seccomp] = await allEnded([
     deps.prepareRootfs(ctx, { id: record.id, dir: record.bundleDir, image, userNamespace, mountLabel }),
     prepareMounts(config.mounts, {
       image: (mount, index) => imageVolume(ctx, deps, { ...work, mount, index, userNamespace, mountLabel }),

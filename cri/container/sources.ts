@@ -2,6 +2,7 @@
 import { mkdir, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MountPropagation, type ContainerConfig, type Device, type Mount } from '#cri-api';
+import { allEnded } from '#host/all-ended.ts';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
 import { type MountInfo, readMounts } from '#host/mountinfo.ts';
@@ -26,7 +27,7 @@ export async function prepareMounts(mounts: readonly Mount[], own: OwnMounts): P
   if (mounts.length === 0) return [];
   // Only who asks for propagation needs the host's table of mounts.
   const table = mounts.some(({ propagation }) => propagation !== MountPropagation.PROPAGATION_PRIVATE) ? await readMounts() : [];
-  return Promise.all(
+  return allEnded(
     mounts.map(async (mount, index): Promise<PreparedMount> => {
       const imagePath = own.image(mount, index);
       if (imagePath !== undefined) return { mount, source: await imagePath, hostPropagation: 'private', isMapped: true };

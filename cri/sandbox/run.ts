@@ -6,6 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import { hostname as hostHostname } from 'node:os';
 import { join } from 'node:path';
 import type { PodSandboxConfig } from '#cri-api';
+import { allEnded } from '#host/all-ended.ts';
 import type { QuickMoves } from '#host/cgroup-moves.ts';
 import { nowNs } from '#host/clock.ts';
 import { type Ctx, detached, withFields } from '#host/ctx.ts';
@@ -139,7 +140,7 @@ async function build(ctx: Ctx, deps: RunDeps, id: SandboxId, wish: SandboxWish):
   await letIn(record.dir, wish.mappings);
   await pin(ctx, record, wish);
   if (wish.pinned.includes('ipc')) await mountSharedMemory(join(record.dir, 'shm'), owner, label);
-  const [attached, init] = await Promise.all([
+  const [attached, init] = await allEnded([
     wish.hostNetwork ? undefined : deps.network.attach(ctx, record),
     wish.sharesPid ? deps.startInit(ctx, record) : undefined,
   ]);

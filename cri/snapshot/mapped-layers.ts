@@ -4,6 +4,7 @@
  */
 import { mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { allEnded } from '#host/all-ended.ts';
 import { isErrno } from '#host/errno.ts';
 import { idmappedBind } from '#host/idmapped-mount.ts';
 import { mount, unmount } from '#host/mount.ts';
@@ -22,7 +23,7 @@ export async function mappedLayers(dir: string, layers: readonly string[], userN
   await mkdir(below, { recursive: true, mode: 0o700 });
   await mount({ source: 'tmpfs', target: below, type: 'tmpfs', options: ['mode=700'] });
   try {
-    const paths = await Promise.all(
+    const paths = await allEnded(
       layers.map(async (source, index) => {
         const target = join(below, String(index));
         await mkdir(target);
