@@ -4,10 +4,7 @@ import { type PodSandboxConfig, Protocol } from '#cri-api';
 import type { Ctx } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
 import { namespacePath } from '#host/namespaces.ts';
-import type { SandboxRecord } from '../state/sandbox-record.ts';
-
-/** Every pod has one interface, under the name that the field expects. */
-const podInterface = 'eth0';
+import { podInterface, type SandboxRecord } from '../state/sandbox-record.ts';
 
 const protocols: Readonly<Record<number, PortMapping['protocol']>> = { [Protocol.TCP]: 'tcp', [Protocol.UDP]: 'udp', [Protocol.SCTP]: 'sctp' };
 

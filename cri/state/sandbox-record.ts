@@ -13,6 +13,9 @@ import type { SandboxId } from './ids.ts';
 import type { OwnedResource } from './owned-resource.ts';
 import { hasShape } from './record-json.ts';
 
+/** Every pod with a network of its own has one interface from CNI, under the name that the field expects. */
+export const podInterface = 'eth0';
+
 export interface SandboxRecord {
   readonly version: 1;
   readonly id: SandboxId;

@@ -1,6 +1,7 @@
 /** Numbers of a control group as CRI messages. Pure. */
-import { type CpuUsage, type IoUsage, MemoryUsage, type PsiStats, type SwapUsage, type UInt64Value } from '#cri-api';
+import { type CpuUsage, type IoUsage, MemoryUsage, type NetworkUsage, type PsiStats, type SwapUsage, type UInt64Value } from '#cri-api';
 import type { GroupUsage, Pressure, PressureLine } from '#host/cgroup-types.ts';
+import { podInterface } from '../state/sandbox-record.ts';
 
 export interface GroupNumbers extends GroupUsage {
   /** Billionths of a core; undefined at the first reading. */
@@ -73,6 +74,18 @@ export interface InterfaceCounters {
   readonly txPackets: bigint;
   readonly txErrors: bigint;
   readonly txDropped: bigint;
+}
+
+/**
+ * Undefined without interfaces, as with the host's network. The pod's own is the default one, wherever it stands in the list: the kernel puts its fallback
+ * tunnels (tunl0, sit0) into every namespace before CNI comes.
+ */
+export function networkMessage(interfaces: readonly InterfaceCounters[], timestamp: bigint): NetworkUsage | undefined {
+  const pods = interfaces.find(({ name }) => name === podInterface) ?? interfaces[0];
+  const usage = ({ name, rxBytes, rxErrors, txBytes, txErrors }: InterfaceCounters): NonNullable<NetworkUsage['defaultInterface']> => ({
+    name, rxBytes: known(rxBytes), rxErrors: known(rxErrors), txBytes: known(txBytes), txErrors: known(txErrors),
+  });
+  return pods && { timestamp, defaultInterface: usage(pods), interfaces: interfaces.filter((each) => each !== pods).map(usage) };
 }
 
 /** /proc/PID/net/dev (proc(5)) without `lo`. */

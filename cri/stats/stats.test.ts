@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { quietCtx } from '#host/log.ts';
 import { CpuRates } from './cpu-rates.ts';
 import { DiskUsage } from './disk-usage.ts';
-import { memoryMessage, parseNetDev } from './messages.ts';
+import { memoryMessage, networkMessage, parseNetDev } from './messages.ts';
 
 const second = 1_000_000_000n;
 
@@ -56,4 +56,12 @@ test('the counters of each interface but lo are read', () => {
   assert.deepEqual(parseNetDev(text), [
     { name: 'eth0', rxBytes: 9_007_199_254_740_993n, rxPackets: 12n, rxErrors: 3n, rxDropped: 0n, txBytes: 456n, txPackets: 7n, txErrors: 2n, txDropped: 0n },
   ]);
+});
+
+test('the interface that CNI made is the default one, also behind the tunnels that the kernel puts into every namespace', () => {
+  const text = ['tunl0: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0', 'eth0: 5 1 0 0 0 0 0 0 6 1 0 0 0 0 0 0', 'net1: 7 1 0 0 0 0 0 0 8 1 0 0 0 0 0 0'].join('\n');
+  const message = networkMessage(parseNetDev(text), 9n);
+  assert.equal(message?.defaultInterface?.name, 'eth0');
+  assert.deepEqual(message.interfaces.map(({ name, txBytes }) => [name, txBytes?.value]), [['tunl0', 0n], ['net1', 8n]]);
+  assert.equal(networkMessage([], 9n), undefined);
 });

@@ -1,6 +1,6 @@
 /** ContainerStats, PodSandboxStats and their lists. */
 import {
-  ContainerStats, type ContainerStatsFilter, type Encoded, encoded, type LinuxPodSandboxStats, type NetworkUsage, PodSandboxStats, type PodSandboxStatsFilter,
+  ContainerStats, type ContainerStatsFilter, type Encoded, encoded, type LinuxPodSandboxStats, PodSandboxStats, type PodSandboxStatsFilter,
 } from '#cri-api';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { nowNs } from '#host/clock.ts';
@@ -11,7 +11,7 @@ import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';
 import type { CpuRates } from './cpu-rates.ts';
 import type { DiskUsage } from './disk-usage.ts';
-import { cpuMessage, type GroupNumbers, ioMessage, known, memoryMessage, sumOf, swapMessage } from './messages.ts';
+import { cpuMessage, type GroupNumbers, ioMessage, known, memoryMessage, networkMessage, sumOf, swapMessage } from './messages.ts';
 import { interfacesOf } from './network.ts';
 
 export interface StatsDeps {
@@ -87,11 +87,11 @@ async function podStatsOf(ctx: Ctx, deps: StatsDeps, record: SandboxRecord): Pro
 
 async function linuxPodStats(ctx: Ctx, deps: StatsDeps, record: SandboxRecord): Promise<LinuxPodSandboxStats> {
   const running = deps.containers.list().filter(({ sandboxId, state }) => sandboxId === record.id && state.name === 'running');
-  const [containers, numbers, processes, network] = await Promise.all([
+  const [containers, numbers, processes, interfaces] = await Promise.all([
     Promise.all(running.map((container) => statsOf(ctx, deps, container))),
     readPod(deps, record, running),
     Promise.all(running.map(({ cgroupPath }) => deps.cgroups.members(cgroupPath))),
-    networkOf(record),
+    interfacesOf(record),
   ]);
   const timestamp = nowNs();
   return {
@@ -99,7 +99,7 @@ async function linuxPodStats(ctx: Ctx, deps: StatsDeps, record: SandboxRecord): 
     memory: memoryMessage(numbers, timestamp),
     io: ioMessage(numbers, timestamp),
     process: { timestamp, processCount: known(processes.flat().length + (record.init === undefined ? 0 : 1)) },
-    network,
+    network: networkMessage(interfaces, timestamp),
     containers,
   };
 }
@@ -110,12 +110,4 @@ async function readPod(deps: StatsDeps, sandbox: SandboxRecord, running: readonl
   if (group !== '') return readGroup(deps, group);
   const sum = sumOf(await Promise.all(running.map(({ cgroupPath }) => deps.cgroups.usage(cgroupPath))));
   return { ...sum, nanoCores: sum.cpu && deps.rates.nanoCores(sandbox.id, { usageNs: sum.cpu.usageNs, atNs: nowNs() }) };
-}
-
-/** Undefined with the host's network. The first interface is the one that CNI made for the pod: lo is not counted. */
-async function networkOf(record: SandboxRecord): Promise<NetworkUsage | undefined> {
-  const [first, ...others] = (await interfacesOf(record)).map(({ name, rxBytes, rxErrors, txBytes, txErrors }) => ({
-    name, rxBytes: known(rxBytes), rxErrors: known(rxErrors), txBytes: known(txBytes), txErrors: known(txErrors),
-  }));
-  return first === undefined ? undefined : { timestamp: nowNs(), defaultInterface: first, interfaces: others };
 }
