@@ -92,8 +92,8 @@ export async function startServer(ctx: Ctx, options: ServerOptions): Promise<Run
 /** /healthz alone, plain and only meant for this machine; no questions asked. */
 export async function startHealthServer(options: { address: string; port: number; syncLoopProblem: () => string | undefined }): Promise<RunningServer> {
   const server = http.createServer((request, response) => {
-    const url = new URL(request.url ?? '/', 'http://localhost');
-    const isHealth = url.pathname === '/healthz' || url.pathname.startsWith('/healthz/');
+    const url = targetOf(request);
+    const isHealth = url !== undefined && (url.pathname === '/healthz' || url.pathname.startsWith('/healthz/'));
     const answer = isHealth ? healthAnswer(url.pathname, url.searchParams.has('verbose'), options.syncLoopProblem) : undefined;
     answerText(response, answer?.status ?? 404, answer?.text ?? '404 page not found\n');
   });
