@@ -4,7 +4,7 @@
  *
  *   checkpoint/  CRIU's images      config.dump  what it is      spec.dump  its config.json      rootfs-diff.tar  what it wrote
  */
-import { chmod, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Ctx } from '#host/ctx.ts';
 import { withTimeout } from '#host/ctx.ts';
@@ -55,8 +55,10 @@ export async function checkpointContainer(ctx: Ctx, deps: CheckpointDeps, reques
     await rm(dir, { recursive: true, force: true });
     const limited = withTimeout(ctx, timeoutSeconds > 0 ? timeoutSeconds * 1000 : defaultTimeoutMs);
     await collect(limited, { record, runtime, dir });
+    await rm(unfinished, { force: true });
+    // Private before there is anything in it: it will hold the container's memory. tar keeps the mode of a file that is there.
+    await writeFile(unfinished, '', { mode: 0o600, flag: 'wx' });
     await tar(limited, dir, unfinished);
-    await chmod(unfinished, 0o600);
     await rename(unfinished, location);
   } finally {
     await Promise.all([rm(dir, { recursive: true, force: true }), rm(unfinished, { force: true })]);
