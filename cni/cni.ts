@@ -327,12 +327,14 @@ export class Cni {
   /**
    * Detaches what the cache knows and `valid` does not name, then, from version 1.1 on, tells the plugins what is valid. Goes on after
    * failures, which are logged; what could not be detached stays in the cache for the next time. `valid` is asked again before each step,
-   * for pods come and go meanwhile.
+   * for pods come meanwhile; one that goes is left to the next collection.
    */
   async gc(ctx: Ctx, valid: () => readonly AttachmentKey[]): Promise<void> {
-    const inUse = (key: AttachmentKey): boolean =>
-      this.#busy.has(key.containerId) || valid().some(({ containerId, ifName }) => containerId === key.containerId && ifName === key.ifName);
-    for (const entry of await this.#cache.list(ctx)) {
+    const nameOf = ({ containerId, ifName }: AttachmentKey): string => `${containerId} ${ifName}`;
+    const entries = await this.#cache.list(ctx);
+    const atFirst = new Set(valid().map(nameOf));
+    const inUse = (key: AttachmentKey): boolean => atFirst.has(nameOf(key)) || this.#busy.has(key.containerId) || valid().some((each) => nameOf(each) === nameOf(key));
+    for (const entry of entries) {
       if (inUse(entry)) continue;
       try {
         await this.#whileBusy(entry.containerId, () => this.#undo(ctx, entry, undefined));
