@@ -30,7 +30,11 @@ const longestGraceSeconds = 2_000_000;
 /** Fault 'timeout' when it does not even die of SIGKILL, 'canceled' when the caller went away (the stop signal stays sent). */
 export async function stopContainer(ctx: Ctx, deps: StopDeps, request: { id: string; graceSeconds: number }): Promise<void> {
   const record = deps.containers.find(request.id);
-  if (record === undefined || record.state.name === 'exited' || record.process === undefined) return;
+  if (record === undefined || record.state.name === 'exited' || record.process === undefined) {
+    // It may have ended after its last caller had given up.
+    if (record !== undefined) deps.asked.delete(record.id);
+    return;
+  }
   const grace = Math.min(request.graceSeconds, longestGraceSeconds);
   // A created one has no program yet that could be asked.
   if (grace > 0 && record.state.name === 'running' && (await endsWhenAsked(ctx, deps, { record, graceMs: grace * 1000 }))) return;
