@@ -49,11 +49,14 @@ class Orphans {
       throw error;
     }
     this.#waitedFor.add(pid);
-    const ended = Promise.withResolvers<void>();
-    const unwatch = watchFd(pidfd, () => ended.resolve());
+    const ended = Promise.withResolvers<number | undefined>();
+    // An event may be of an earlier owner of the descriptor's number: only what the kernel gives counts.
+    const unwatch = watchFd(pidfd, () => {
+      const end = reap(pid);
+      if (end !== undefined) ended.resolve(end.exitCode);
+    });
     try {
-      await ended.promise;
-      return reap(pid);
+      return await ended.promise;
     } finally {
       unwatch();
       closeSync(pidfd);
@@ -107,12 +110,13 @@ export function reapAdopted(pid: number): void {
   if (orphans !== undefined) reap(pid);
 }
 
-function reap(pid: number): number | undefined {
+/** Undefined while it runs; without an exit code when it is not our child. */
+function reap(pid: number): { readonly exitCode: number | undefined } | undefined {
   try {
     const status = reapChild(pid);
-    return status === undefined ? undefined : exitCodeOf(status);
+    return status === undefined ? undefined : { exitCode: exitCodeOf(status) };
   } catch (error) {
-    if (isErrno(error, 'ECHILD')) return undefined;
+    if (isErrno(error, 'ECHILD')) return { exitCode: undefined };
     throw error;
   }
 }
