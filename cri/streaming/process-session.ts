@@ -21,7 +21,9 @@ import { WebSocketConnection } from './websocket/connection.ts';
 /** Resolves with the exit code, if there is one. */
 export type RunProcess = (ctx: Ctx, io: ProcessIo) => Promise<number | undefined>;
 
-type StreamName = 'error' | 'stdin' | 'stdout' | 'stderr' | 'resize';
+/** In a WebSocket their indexes are the numbers of the channels. */
+const streamNames = ['stdin', 'stdout', 'stderr', 'error', 'resize'] as const;
+type StreamName = (typeof streamNames)[number];
 type Streams = ReadonlyMap<string, Channel>;
 
 /** The connection below, SPDY or WebSocket. */
@@ -98,12 +100,14 @@ async function tellOutcome(streams: Streams, version: ProcessVersion, outcome: O
   if (text.length > 0) streams.get('error')?.write(text);
 }
 
-function overSpdy(transport: Transport, wanted: readonly string[]): { carrier: Carrier; streams: Promise<Streams> } {
+const isStreamName = (name: string): name is StreamName => (streamNames as readonly string[]).includes(name);
+
+function overSpdy(transport: Transport, wanted: readonly StreamName[]): { carrier: Carrier; streams: Promise<Streams> } {
   const opened = new Map<string, Channel>();
   const { promise, resolve } = Promise.withResolvers<Streams>();
   const onStream: OnStream = (channel, headers) => {
     const name = headers.get('streamtype') ?? '';
-    if (opened.has(name)) return false;
+    if (!isStreamName(name) || opened.has(name)) return false;
     opened.set(name, channel);
     if (!wanted.includes(name)) channel.resume();
     if (wanted.every((each) => opened.has(each))) resolve(opened);
@@ -115,9 +119,8 @@ function overSpdy(transport: Transport, wanted: readonly string[]): { carrier: C
 /** The channels have fixed numbers, and are there at once. */
 function overWebSocket(transport: Transport, choice: Choice & { way: 'websocket' }, request: ProcessRequest): { carrier: Carrier; streams: Promise<Streams> } {
   const channels = new WebSocketChannels(new WebSocketConnection(transport), { isBase64: choice.isBase64, canHalfClose: choice.version >= 5 });
-  const names: readonly StreamName[] = ['stdin', 'stdout', 'stderr', 'error', 'resize'];
-  const streams = new Map(names.map((name, id) => [name, channels.add(id)]));
+  const streams = new Map(streamNames.map((name, id) => [name, channels.add(id)]));
   if (!request.stdin) streams.get('stdin')?.resume();
-  channels.announce(request.stdout ? names.indexOf('stdout') : request.stderr ? names.indexOf('stderr') : names.indexOf('error'));
+  channels.announce(request.stdout ? streamNames.indexOf('stdout') : request.stderr ? streamNames.indexOf('stderr') : streamNames.indexOf('error'));
   return { carrier: channels, streams: Promise.resolve(streams) };
 }

@@ -83,6 +83,14 @@ test('exec over SPDY carries input, its end, and both outputs', async () => {
   assert.equal(attached['stdout'], 'attached to c');
 });
 
+test('exec over SPDY refuses a stream that is none of the five, and one that is there already', async () => {
+  await using server = await fakeServer();
+  const client = await spdyClient(server.execUrl(['hang']), ...all);
+  const [error, other, again] = ['error', 'other', 'error'].map((name) => client.open({ streamType: name }));
+  await eventually(() => assert.deepEqual([error!.isReplied, other!.isReset, again!.isReset], [true, true, true]));
+  client.socket.destroy();
+});
+
 test('exec over WebSocket speaks every subprotocol, and closes normally', async () => {
   await using server = await fakeServer();
   for (const protocol of ['', 'channel.k8s.io', 'base64.channel.k8s.io', 'v4.channel.k8s.io', 'v4.base64.channel.k8s.io', 'v5.channel.k8s.io']) {
