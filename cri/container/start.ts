@@ -1,8 +1,8 @@
 /** StartContainer: the created process runs its program. Returns when it runs; one that ends at once is still started (CRI api.proto). */
 import { nowNs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
-import { explain, Fault } from '#host/fault.ts';
-import { signalProcess } from '#host/process.ts';
+import { explain, Fault, isFault } from '#host/fault.ts';
+import { isAlive, signalProcess } from '#host/process.ts';
 import type { Nri } from '../nri/nri.ts';
 import { isStarted, type OciRuntime, startContainer as start } from '../oci/runtime.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
@@ -24,6 +24,7 @@ export interface StartDeps {
 
 /** What the kubelet shows for a container whose program could not be started. */
 const startErrorCode = 128;
+const maxTries = 3;
 
 /**
  * One that runs is started: the kubelet repeats a request whose answer it did not get. Fault 'not-found', or 'precondition' when it has ended or its
@@ -42,7 +43,7 @@ export async function startContainer(ctx: Ctx, deps: StartDeps, idOrPrefix: stri
   using _entered = await deps.nri.enter();
   try {
     await deps.nri.startContainer(ctx, record);
-    await start(ctx, runtime, id);
+    await startInsisting(ctx, runtime, record);
   } catch (error) {
     // A runtime that an earlier daemon had called may have come first.
     if (!(await isStarted(ctx, runtime, id).catch(() => false))) {
@@ -51,6 +52,21 @@ export async function startContainer(ctx: Ctx, deps: StartDeps, idOrPrefix: stri
     }
   }
   await deps.nri.postStartContainer(ctx, await deps.containers.observe(ctx, id, { type: 'started', atNs: nowNs() }));
+}
+
+/**
+ * crun 1.8 says of a created container, once in thousands of starts, that it is not running, while its process waits to be started: it is asked again.
+ * Of a program that could not be executed the process is gone.
+ */
+async function startInsisting(ctx: Ctx, runtime: OciRuntime, { id, process }: ContainerRecord): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await start(ctx, runtime, id);
+    } catch (error) {
+      if (tries === maxTries || !isFault(error, 'internal') || process === undefined || !isAlive(process)) throw error;
+      ctx.log.debug({ err: error, container: id }, 'start failed while the process waits: again');
+    }
+  }
 }
 
 /** Told before the kill: the first exit that a record hears of stays. */
