@@ -10,6 +10,7 @@
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { type Ctx, timedOut } from '#host/ctx.ts';
 import { Fault } from '#host/fault.ts';
+import { unlessGivenUp } from '#host/give-up.ts';
 import { type ExecProcess, startExec } from '../oci/exec.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
@@ -69,15 +70,10 @@ async function start(ctx: Ctx, deps: ExecDeps, exec: { record: ContainerRecord; 
 
 async function endOf(ctx: Ctx, deps: ExecDeps, exec: { record: ContainerRecord; started: ExecProcess; command: readonly string[] }): Promise<number> {
   const { record, started } = exec;
-  const givenUp = Promise.withResolvers<undefined>();
-  const give = (): void => givenUp.resolve(undefined);
-  if (ctx.signal.aborted) give();
-  ctx.signal.addEventListener('abort', give, { once: true });
   try {
-    const exitCode = await Promise.race([started.exited, givenUp.promise]);
-    if (exitCode !== undefined) return exitCode;
-  } finally {
-    ctx.signal.removeEventListener('abort', give);
+    return await unlessGivenUp(ctx, started.exited);
+  } catch (error) {
+    if (!ctx.signal.aborted) throw error;
   }
   await killTree(deps.cgroups, record.cgroupPath, started.process);
   await started.exited;

@@ -9,8 +9,9 @@ import { join } from 'node:path';
 import { NamespaceMode } from '#cri-api';
 import type { Cgroups } from '#host/cgroup-types.ts';
 import { nowNs } from '#host/clock.ts';
-import { type Ctx, detached, timedOut } from '#host/ctx.ts';
-import { Fault, isFault } from '#host/fault.ts';
+import { type Ctx, detached } from '#host/ctx.ts';
+import { isFault } from '#host/fault.ts';
+import { unlessGivenUp } from '#host/give-up.ts';
 import { adoptOrphans, reapAdopted } from '#host/orphans.ts';
 import { isAlive, signalProcess, whenGone } from '#host/process.ts';
 import type { Nri } from '../nri/nri.ts';
@@ -66,22 +67,11 @@ export function watchExits(ctx: Ctx, deps: ExitDeps): Exits {
       if (record.monitor !== undefined && isAlive(record.monitor)) void end.catch(() => undefined);
       else await end;
     },
-    exited: (waiting, id) => unlessGivenUp(waiting, ends.get(id), id),
+    exited: async (waiting, id) => {
+      const end = ends.get(id);
+      if (end !== undefined) await unlessGivenUp(waiting, end, `container ${id} has not ended yet`);
+    },
   };
-}
-
-async function unlessGivenUp(ctx: Ctx, end: Promise<void> | undefined, id: ContainerId): Promise<void> {
-  if (end === undefined) return;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const give = (): void => reject(new Fault(timedOut(ctx) ? 'timeout' : 'canceled', `container ${id} has not ended yet`, ctx.signal.reason));
-  if (ctx.signal.aborted) give();
-  ctx.signal.addEventListener('abort', give, { once: true });
-  try {
-    end.then(resolve, reject);
-    await promise;
-  } finally {
-    ctx.signal.removeEventListener('abort', give);
-  }
 }
 
 async function recordEnd(ctx: Ctx, deps: ExitDeps, record: ContainerRecord): Promise<void> {

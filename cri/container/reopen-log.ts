@@ -2,9 +2,10 @@
 import { watch } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { type Ctx, timedOut, withTimeout } from '#host/ctx.ts';
+import { type Ctx, withTimeout } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
+import { unlessGivenUp } from '#host/give-up.ts';
 import { namesIn } from '#host/names-in.ts';
 import { reopenMessage, writeControl } from '../oci/conmon.ts';
 import type { ContainerStore } from '../state/container-store.ts';
@@ -52,18 +53,15 @@ async function hasOpen(pid: number, inode: bigint): Promise<boolean> {
 async function made(ctx: Ctx, path: string, ask: () => Promise<void>): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const look = (): void => void inodeOf(path).then((inode) => inode === undefined || resolve(), reject);
-  const give = (): void => reject(new Fault(timedOut(ctx) ? 'timeout' : 'canceled', `the monitor did not reopen ${path}`, ctx.signal.reason));
   const watcher = watch(dirname(path), (_, name) => {
     if (name === null || name === basename(path)) look();
   });
   watcher.on('error', reject);
-  ctx.signal.addEventListener('abort', give, { once: true });
   try {
     await ask();
     look();
-    await promise;
+    await unlessGivenUp(ctx, promise, `the monitor did not reopen ${path}`);
   } finally {
-    ctx.signal.removeEventListener('abort', give);
     watcher.close();
   }
 }

@@ -10,9 +10,9 @@ import { Socket } from 'node:net';
 import { basename } from 'node:path';
 import { monotonicMs } from './clock.ts';
 import type { Ctx } from './ctx.ts';
-import { timedOut } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
+import { givenUp } from './give-up.ts';
 import { pidfdOpen, pipe, reapChild, spawnProcess } from './libc.ts';
 import { programEnded } from './news.ts';
 import { identify, type ProcessId } from './process.ts';
@@ -153,7 +153,7 @@ export async function run(ctx: Ctx, command: Command): Promise<Outcome> {
     if (ctx.signal.aborted) {
       stdout.stop();
       stderr.stop();
-      throw new Fault(timedOut(ctx) ? 'timeout' : 'canceled', `${basename(command.path)} ${command.args.join(' ')}: given up`, ctx.signal.reason);
+      throw givenUp(ctx, `${basename(command.path)} ${command.args.join(' ')}: given up`);
     }
     return { exitCode, stdout: await stdout.end(), stderr: await stderr.end() };
   } finally {

@@ -1,9 +1,9 @@
 /** TCP connections to a loopback address as it is inside a network namespace: the socket is made in there, everything else happens outside. */
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { type Ctx, timedOut } from './ctx.ts';
+import type { Ctx } from './ctx.ts';
 import { isErrno, SyscallError } from './errno.ts';
-import { Fault } from './fault.ts';
+import { unlessGivenUp } from './give-up.ts';
 import { connectSync, socket, SOCK_CLOEXEC, SOCK_NONBLOCK, socketError } from './libc.ts';
 import { inNetworkNamespace } from './namespaces.ts';
 import { watchFd } from './reactor.ts';
@@ -39,14 +39,11 @@ async function connected(ctx: Ctx, fd: number, target: LoopbackTarget): Promise<
   } catch (error) {
     if (!isErrno(error, 'EINPROGRESS')) throw error;
   }
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const { promise, resolve } = Promise.withResolvers<void>();
   const unwatch = watchFd(fd, () => resolve(), EPOLLOUT);
-  const give = (): void => reject(new Fault(timedOut(ctx) ? 'timeout' : 'canceled', `connect to port ${target.port}`, ctx.signal.reason));
-  ctx.signal.addEventListener('abort', give, { once: true });
   try {
-    await promise;
+    await unlessGivenUp(ctx, promise, `connect to port ${target.port}`);
   } finally {
-    ctx.signal.removeEventListener('abort', give);
     unwatch();
   }
   const errno = socketError(fd);

@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import { readdir } from 'node:fs/promises';
 import type { Ctx } from './ctx.ts';
 import { isErrno } from './errno.ts';
+import { unlessGivenUp } from './give-up.ts';
 import { pidfdOpen, pidfdSendSignal } from './libc.ts';
 import { watchFd } from './reactor.ts';
 
@@ -81,14 +82,11 @@ export async function whenGone(ctx: Ctx, id: ProcessId): Promise<void> {
   ctx.signal.throwIfAborted();
   const fd = openProcess(id);
   if (fd === undefined) return;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const { promise, resolve } = Promise.withResolvers<void>();
   const unwatch = watchFd(fd, () => resolve());
-  const give = (): void => reject(ctx.signal.reason);
-  ctx.signal.addEventListener('abort', give, { once: true });
   try {
-    await promise;
+    await unlessGivenUp(ctx, promise);
   } finally {
-    ctx.signal.removeEventListener('abort', give);
     unwatch();
     closeSync(fd);
   }

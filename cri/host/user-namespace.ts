@@ -9,6 +9,7 @@ import { Socket } from 'node:net';
 import { type Ctx, withTimeout } from './ctx.ts';
 import { type Child, findProgram, runChecked, spawn } from './exec.ts';
 import { Fault } from './fault.ts';
+import { unlessGivenUp } from './give-up.ts';
 import { type IdMappings, mapText } from './id-mapping.ts';
 import { mountSync, pipe } from './libc.ts';
 import { MS_BIND } from './mount-flags.ts';
@@ -76,15 +77,10 @@ async function childInside(ctx: Ctx, kinds: readonly PinKind[]): Promise<AsyncDi
 function firstOutput(ctx: Ctx, fd: number): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const stream = new Socket({ fd, readable: true, writable: false });
-  const giveUp = (): void => reject(ctx.signal.reason);
-  ctx.signal.addEventListener('abort', giveUp, { once: true });
   stream.once('data', (chunk: Buffer) => resolve(chunk.toString('utf8')));
   stream.once('error', reject);
   stream.once('close', () => resolve(''));
-  return promise.finally(() => {
-    ctx.signal.removeEventListener('abort', giveUp);
-    stream.destroy();
-  });
+  return unlessGivenUp(ctx, promise).finally(() => stream.destroy());
 }
 
 async function needed(program: string): Promise<string> {

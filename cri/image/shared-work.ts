@@ -1,5 +1,6 @@
 /** Work that several callers wait for: started by the first, joined by the others, given up when the last of them has gone away. */
 import type { Ctx } from '#host/ctx.ts';
+import { unlessGivenUp } from '#host/give-up.ts';
 
 interface Flight<Result> {
   readonly result: Promise<Result>;
@@ -43,13 +44,9 @@ export class SharedWork<Result> {
 
   async #wait(ctx: Ctx, flight: Flight<Result>): Promise<Result> {
     flight.waiting += 1;
-    const { promise: gone, reject } = Promise.withResolvers<never>();
-    const leave = (): void => reject(ctx.signal.reason);
-    ctx.signal.addEventListener('abort', leave, { once: true });
     try {
-      return await Promise.race([flight.result, gone]);
+      return await unlessGivenUp(ctx, flight.result);
     } finally {
-      ctx.signal.removeEventListener('abort', leave);
       flight.waiting -= 1;
       // Never awaited by anybody any more: its failure is nobody's.
       if (flight.waiting === 0) {

@@ -11,10 +11,11 @@ import { closeSync, constants, readFileSync } from 'node:fs';
 import { open, readFile, rm, stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { type Ctx, timedOut, withTimeout } from '#host/ctx.ts';
+import { type Ctx, withTimeout } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { type Child, spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
+import { unlessGivenUp } from '#host/give-up.ts';
 import { pipe } from '#host/libc.ts';
 import { programMark } from '#host/marked-programs.ts';
 import { identify, type ProcessId } from '#host/process.ts';
@@ -163,28 +164,17 @@ function monitored(order: MonitorOrder, pid: number): Monitored {
 
 /** The first line on the pipe, or what came before its end. The descriptor is closed in every case. */
 function firstLine(ctx: Ctx, fd: number): Promise<string> {
-  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const { promise, resolve } = Promise.withResolvers<string>();
   const stream = new Socket({ fd, readable: true, writable: false });
-  const giveUp = (): void => {
-    stream.destroy();
-    reject(new Fault(timedOut(ctx) ? 'timeout' : 'canceled', 'create container: the monitor does not answer', ctx.signal.reason));
-  };
   let text = '';
-  const finish = (): void => {
-    ctx.signal.removeEventListener('abort', giveUp);
-    resolve(text.split('\n')[0] ?? '');
-    stream.destroy();
-  };
-  if (ctx.signal.aborted) giveUp();
-  else ctx.signal.addEventListener('abort', giveUp, { once: true });
+  const finish = (): void => resolve(text.split('\n')[0] ?? '');
   // Bytes, not text: a message may hold anything that the runtime printed.
   stream.on('data', (chunk: Buffer) => {
     text += chunk.toString('utf8');
     if (text.includes('\n') || text.length > maxMessageBytes) finish();
   });
-  stream.once('close', finish);
-  stream.on('error', finish);
-  return promise;
+  stream.once('close', finish).on('error', finish);
+  return unlessGivenUp(ctx, promise, 'create container: the monitor does not answer').finally(() => stream.destroy());
 }
 
 interface SyncMessage {

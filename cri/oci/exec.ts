@@ -8,10 +8,11 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
-import { type Ctx, timedOut, withTimeout } from '#host/ctx.ts';
+import { type Ctx, withTimeout } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
+import { givenUp } from '#host/give-up.ts';
 import { adoptedExit, expectOrphan } from '#host/orphans.ts';
 import { identify, type ProcessId } from '#host/process.ts';
 import { commandLine, execArgs, lastError, type OciRuntime, runtimeEnv } from './runtime.ts';
@@ -82,7 +83,7 @@ export async function startExec(ctx: Ctx, runtime: OciRuntime, order: ExecOrder)
     clearTimeout(killing);
     limited.signal.removeEventListener('abort', kill);
     const pid = readPid(files.pidFile);
-    if (pid === undefined && limited.signal.aborted) throw new Fault(timedOut(limited) ? 'timeout' : 'canceled', `exec in container ${order.id}: the runtime did not start it`, limited.signal.reason);
+    if (pid === undefined && limited.signal.aborted) throw givenUp(limited, `exec in container ${order.id}: the runtime did not start it`);
     if (pid === undefined || (exitCode !== 0 && !limited.signal.aborted)) throw new Fault('internal', `exec in container ${order.id}: ${await lastError(files.logFile, exitCode)}`);
     const id = identify(pid) ?? { pid, startTicks: 0 };
     writeFileSync(files.pidFile, formatProcessId(id));
