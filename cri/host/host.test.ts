@@ -1,20 +1,24 @@
 /** The parts of the host that need no root: parsers, times, back-off, programs, atomic files. */
 import assert from 'node:assert/strict';
+import { closeSync, writeSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { cleanMappings, releaseMemory } from './memory.ts';
 import { writeFileAtomic } from './atomic-file.ts';
 import { BackOff } from './back-off.ts';
 import { nowNs, rfc3339 } from './clock.ts';
 import { CommandError, exitCodeOf, findProgram, run, runChecked, spawn } from './exec.ts';
 import { explain, Fault } from './fault.ts';
+import { pipe } from './libc.ts';
 import { describeError, quietCtx } from './log.ts';
 import { parseMountOptions, remountFlags } from './mount-flags.ts';
 import { parseMountinfo } from './mountinfo.ts';
 import { sysctlPath } from './namespaces.ts';
 import { identify, isAlive, parseStat, signalProcess, whenGone } from './process.ts';
+import { watchFd } from './reactor.ts';
 
 test('mount words become flags, propagation and the data of the file system, and the later word wins', () => {
   assert.deepEqual(parseMountOptions(['nosuid', 'ro', 'rw', 'mode=1777', 'size=64m', 'rslave']), { flags: 2, propagation: (1 << 19) | 16_384, data: 'mode=1777,size=64m' });
@@ -147,4 +151,26 @@ test('only clean mappings of the program itself are found in a map of memory', (
 test('memory is released without a word, and the program goes on', async () => {
   await releaseMemory();
   assert.equal([1, 2, 3].map((n) => n * 2).join(), '2,4,6');
+});
+
+test('who watches a descriptor hears nothing of the one that had its number a moment ago', async (t) => {
+  const first = pipe();
+  const unwatchFirst = watchFd(first.readFd, () => undefined);
+  writeSync(first.writeFd, 'x');
+  // The waiting thread sees the event meanwhile, and tells it to a main thread that is busy.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  unwatchFirst();
+  closeSync(first.readFd);
+  const second = pipe();
+  assert.equal(second.readFd, first.readFd);
+  const heard: number[] = [];
+  const unwatch = watchFd(second.readFd, (events) => void heard.push(events));
+  t.after(() => {
+    unwatch();
+    for (const fd of [first.writeFd, second.readFd, second.writeFd]) closeSync(fd);
+  });
+  for (let turn = 0; turn < 10; turn += 1) await setImmediate();
+  assert.deepEqual(heard, []);
+  writeSync(second.writeFd, 'y');
+  while (heard.length === 0) await setImmediate();
 });

@@ -182,7 +182,7 @@ const epollCtlFn = define('int epoll_ctl(int ep, int op, int fd, void *event)');
 const epollWaitFn = define('int epoll_wait(int ep, void *events, int max, int timeout)');
 const eventfdFn = define('int eventfd(uint initial, int flags)');
 export const epollCreate = (): number => call('epoll_create1', epollCreate1Fn, [0x80000]);
-/** `event` is struct epoll_event: packed, 12 bytes on x86_64. */
+/** `event` is struct epoll_event. */
 export const epollControl = (ep: number, op: 'add' | 'delete' | 'modify', fd: number, event: Uint8Array | null): number =>
   call('epoll_ctl', epollCtlFn, [ep, { add: 1, delete: 2, modify: 3 }[op], fd, event], `fd ${fd}`);
 /** Waits without limit in a pool thread. */

@@ -50,7 +50,6 @@ class Orphans {
     }
     this.#waitedFor.add(pid);
     const ended = Promise.withResolvers<number | undefined>();
-    // An event may be of an earlier owner of the descriptor's number: only what the kernel gives counts.
     const unwatch = watchFd(pidfd, () => {
       const end = reap(pid);
       if (end !== undefined) ended.resolve(end.exitCode);

@@ -3,6 +3,9 @@
  * libuv's pool, however many descriptors there are.
  *
  * An eventfd in the set wakes that thread when the process exits: libuv joins its pool, and a pending wait would hang the exit for ever.
+ *
+ * Between the thread's answer and the main thread a descriptor may be closed, and its number be another's who must not hear of it: an event carries
+ * the number of its watch too.
  */
 import { readSync, writeSync } from 'node:fs';
 import { isErrno } from './errno.ts';
@@ -10,20 +13,29 @@ import { epollControl, epollCreate, epollWait, eventfd } from './libc.ts';
 
 const EPOLLIN = 0x1;
 
-const eventBytes = 12;
+/** struct epoll_event: packed on x86_64 only. */
+const [eventBytes, dataAt] = process.arch === 'x64' ? [12, 4] : [16, 8];
 const maxEvents = 64;
 type Handler = (events: number) => void;
+
+interface Watch {
+  /** Of 32 bits. */
+  readonly number: number;
+  readonly handler: Handler;
+}
 
 class Reactor {
   readonly #epoll = epollCreate();
   readonly #wake = eventfd();
-  readonly #handlers = new Map<number, Handler>();
+  /** By descriptor. */
+  readonly #watches = new Map<number, Watch>();
+  #lastNumber = 0;
   readonly #events = Buffer.alloc(eventBytes * maxEvents);
   #waiting = false;
   #exiting = false;
 
   constructor() {
-    epollControl(this.#epoll, 'add', this.#wake, eventFor(this.#wake, EPOLLIN));
+    epollControl(this.#epoll, 'add', this.#wake, eventFor(this.#wake, 0, EPOLLIN));
     process.once('exit', () => {
       this.#exiting = true;
       writeSync(this.#wake, Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]));
@@ -31,12 +43,14 @@ class Reactor {
   }
 
   watch(fd: number, handler: Handler, events: number): () => void {
-    epollControl(this.#epoll, 'add', fd, eventFor(fd, events));
-    this.#handlers.set(fd, handler);
+    this.#lastNumber = (this.#lastNumber + 1) >>> 0;
+    const own: Watch = { number: this.#lastNumber, handler };
+    epollControl(this.#epoll, 'add', fd, eventFor(fd, own.number, events));
+    this.#watches.set(fd, own);
     void this.#run();
     return () => {
-      if (this.#handlers.get(fd) !== handler) return;
-      this.#handlers.delete(fd);
+      if (this.#watches.get(fd) !== own) return;
+      this.#watches.delete(fd);
       try {
         epollControl(this.#epoll, 'delete', fd, null);
       } catch (error) {
@@ -44,28 +58,33 @@ class Reactor {
         if (!isErrno(error, 'EBADF') && !isErrno(error, 'ENOENT')) throw error;
       }
       // Nothing left to wait for: let an otherwise idle process end.
-      if (this.#handlers.size === 0) writeSync(this.#wake, Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]));
+      if (this.#watches.size === 0) writeSync(this.#wake, Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]));
     };
   }
 
   async #run(): Promise<void> {
     if (this.#waiting) return;
     this.#waiting = true;
-    while (this.#handlers.size > 0 && !this.#exiting) {
+    while (this.#watches.size > 0 && !this.#exiting) {
       let count = 0;
       try {
         count = await epollWait(this.#epoll, this.#events, maxEvents);
       } catch (error) {
         if (!isErrno(error, 'EINTR')) throw error;
       }
-      const ready: [number, number][] = [];
-      for (let i = 0; i < count; i++) ready.push([this.#events.readInt32LE(i * eventBytes + 4), this.#events.readUInt32LE(i * eventBytes)]);
-      for (const [fd, events] of ready) {
+      for (const { fd, number, events } of this.#ready(count)) {
         if (fd === this.#wake) this.#drainWake();
-        else this.#handlers.get(fd)?.(events);
+        else if (this.#watches.get(fd)?.number === number) this.#watches.get(fd)?.handler(events);
       }
     }
     this.#waiting = false;
+  }
+
+  #ready(count: number): { fd: number; number: number; events: number }[] {
+    return Array.from({ length: count }, (_, i) => {
+      const at = i * eventBytes;
+      return { events: this.#events.readUInt32LE(at), fd: this.#events.readInt32LE(at + dataAt), number: this.#events.readUInt32LE(at + dataAt + 4) };
+    });
   }
 
   #drainWake(): void {
@@ -74,10 +93,11 @@ class Reactor {
   }
 }
 
-function eventFor(fd: number, events: number): Buffer {
+function eventFor(fd: number, number: number, events: number): Buffer {
   const event = Buffer.alloc(eventBytes);
   event.writeUInt32LE(events, 0);
-  event.writeInt32LE(fd, 4);
+  event.writeInt32LE(fd, dataAt);
+  event.writeUInt32LE(number, dataAt + 4);
   return event;
 }
 
