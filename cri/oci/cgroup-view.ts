@@ -11,7 +11,7 @@ import type { Ctx } from '#host/ctx.ts';
 import { findProgram, spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
 import { pipe } from '#host/libc.ts';
-import type { MountInfo } from '#host/mountinfo.ts';
+import { type MountInfo, readMounts } from '#host/mountinfo.ts';
 
 /** Words to be put before a runtime's command line. */
 export interface RuntimeEntry {
@@ -33,9 +33,22 @@ export function hidingLine(mounts: readonly Pick<MountInfo, 'mountPoint' | 'type
   return steps.join(' && ');
 }
 
-/** Undefined where there is nothing to hide, or the programs of util-linux for it are not installed. Fault 'internal' when hiding fails. */
-export async function hiddenCgroup2(ctx: Ctx, mounts: readonly MountInfo[]): Promise<RuntimeEntry | undefined> {
-  const line = hidingLine(mounts);
+let made: Promise<RuntimeEntry | undefined> | undefined;
+
+/**
+ * One for the process, made when it is asked for first. Undefined where there is nothing to hide, or the programs of util-linux for it are not
+ * installed. Fault 'internal' when hiding fails; it is tried again then.
+ */
+export function hiddenCgroup2(ctx: Ctx): Promise<RuntimeEntry | undefined> {
+  made ??= hide(ctx).catch((error: unknown) => {
+    made = undefined;
+    throw error;
+  });
+  return made;
+}
+
+async function hide(ctx: Ctx): Promise<RuntimeEntry | undefined> {
+  const line = hidingLine(await readMounts());
   const [unshare, nsenter] = await Promise.all(['unshare', 'nsenter'].map((name) => findProgram(name)));
   if (line === undefined || unshare === undefined || nsenter === undefined) return undefined;
   const copy = [unshare, '--mount', '--propagation', 'unchanged', '/bin/sh', '-c', `${line} && exec "$@"`, '-'];

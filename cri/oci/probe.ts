@@ -12,7 +12,6 @@ import { type Ctx, detached } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { findProgram, run, runChecked } from '#host/exec.ts';
 import { explain, Fault } from '#host/fault.ts';
-import { readMounts } from '#host/mountinfo.ts';
 import { removeTree } from '#host/remove-tree.ts';
 import { type CgroupDriver, cgroupPlace } from './cgroup-path.ts';
 import { directly, hiddenCgroup2, type RuntimeEntry } from './cgroup-view.ts';
@@ -54,9 +53,6 @@ interface Verdict {
   readonly failure: string | undefined;
 }
 
-/** Made when the first runtime needs it. */
-type HiddenEntry = () => Promise<RuntimeEntry | undefined>;
-
 /**
  * The runtimes that work, configured order kept. A configured one that does not work is Fault 'precondition' with its own words; so is
  * a machine on which none does.
@@ -86,15 +82,13 @@ export async function tryRuntimes(ctx: Ctx, options: ProbeOptions): Promise<Trie
   await mkdir(options.stateDir, { recursive: true, mode: 0o711 });
   const candidates = options.configured.length > 0 ? options.configured : await installed(['crun', 'runc']);
   const known = await readVerdicts(options);
-  let hidden: Promise<RuntimeEntry | undefined> | undefined;
-  const hiddenEntry: HiddenEntry = () => (hidden ??= readMounts().then((mounts) => hiddenCgroup2(ctx, mounts)));
   const verdicts: Record<string, Verdict> = {};
   const tried: TriedRuntime[] = [];
   for (const candidate of candidates) {
-    const verdict = await judge(ctx, options, candidate, { known: known[candidate.path], hiddenEntry });
+    const verdict = await judge(ctx, options, candidate, known[candidate.path]);
     verdicts[candidate.path] = verdict;
     const { version, failure } = verdict;
-    const entry = verdict.isHidden ? await hiddenEntry() : directly;
+    const entry = verdict.isHidden ? await hiddenCgroup2(ctx) : directly;
     tried.push({ ...candidate, version, failure, runtime: failure === undefined && entry !== undefined ? describe(options, candidate, { ...verdict, entry }) : undefined });
   }
   await writeFileAtomic(verdictsFile(options), JSON.stringify(verdicts));
@@ -105,7 +99,6 @@ async function installed(names: readonly string[]): Promise<Candidate[]> {
   const found = await Promise.all(names.map(async (name) => ({ name, path: await findProgram(name) })));
   return found.flatMap(({ name, path }) => (path === undefined ? [] : [{ name, path }]));
 }
-
 
 type Judged = Pick<Verdict, 'version' | 'features'> & { readonly entry: RuntimeEntry };
 const describe = (options: ProbeOptions, { name, path, privilegedWithoutHostDevices = false }: Candidate, judged: Judged): OciRuntime => ({
@@ -139,7 +132,7 @@ async function readVerdicts(options: ProbeOptions): Promise<Readonly<Record<stri
   }
 }
 
-async function judge(ctx: Ctx, options: ProbeOptions, candidate: Candidate, { known, hiddenEntry }: { known: Verdict | undefined; hiddenEntry: HiddenEntry }): Promise<Verdict> {
+async function judge(ctx: Ctx, options: ProbeOptions, candidate: Candidate, known: Verdict | undefined): Promise<Verdict> {
   let identity: string;
   try {
     const { size, mtimeMs, ino } = await stat(candidate.path);
@@ -154,7 +147,7 @@ async function judge(ctx: Ctx, options: ProbeOptions, candidate: Candidate, { kn
     version = parseVersion((await runChecked(ctx, { path: candidate.path, args: ['--version'], env: runtimeEnv })).stdout.toString('utf8'));
     const told = await run(ctx, { path: candidate.path, args: ['features'], env: runtimeEnv });
     const features = runtimeFeatures(version, told.exitCode === 0 ? told.stdout.toString('utf8') : undefined);
-    const isHidden = await worksHidden(ctx, options, { candidate, version, hiddenEntry });
+    const isHidden = await worksHidden(ctx, options, candidate, version);
     return { identity, version, features, isHidden, failure: undefined };
   } catch (error) {
     ctx.signal.throwIfAborted();
@@ -163,13 +156,12 @@ async function judge(ctx: Ctx, options: ProbeOptions, candidate: Candidate, { kn
 }
 
 /** False when it works directly. Throws why it does not when it works neither way. */
-async function worksHidden(ctx: Ctx, options: ProbeOptions, trial: { candidate: Candidate; version: string; hiddenEntry: HiddenEntry }): Promise<boolean> {
-  const { candidate, version, hiddenEntry } = trial;
+async function worksHidden(ctx: Ctx, options: ProbeOptions, candidate: Candidate, version: string): Promise<boolean> {
   try {
     await tryCreate(ctx, options, describe(options, candidate, { version, entry: directly }));
     return false;
   } catch (failure) {
-    const entry = await hiddenEntry();
+    const entry = await hiddenCgroup2(ctx);
     if (entry === undefined) throw failure;
     await tryCreate(ctx, options, describe(options, candidate, { version, entry }));
     ctx.log.info({ runtime: candidate.path, failure: explain(failure) }, 'the OCI runtime is started where it does not see cgroup version 2');
