@@ -119,7 +119,7 @@ test('resources that make no sense are refused before anything is written', () =
 test('our own group is found in whichever hierarchy is mounted', () => {
   const v1 = '30 29 0:26 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n';
   const v2 = '31 29 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n';
-  assert.equal(ownProcsFile(v2, '0::/system.slice/nodelet.service\n'), '/sys/fs/cgroup/system.slice/nodelet.service/cgroup.procs');
-  assert.equal(ownProcsFile(v1, '8:pids:/a\n0::/b\n'), '/sys/fs/cgroup/pids/a/cgroup.procs');
-  assert.equal(ownProcsFile(v1, '3:memory:/a\n'), undefined);
+  assert.equal(ownProcsFile(parseCgroupMounts(v2), '0::/system.slice/nodelet.service\n'), '/sys/fs/cgroup/system.slice/nodelet.service/cgroup.procs');
+  assert.equal(ownProcsFile(parseCgroupMounts(v1), '8:pids:/a\n0::/b\n'), '/sys/fs/cgroup/pids/a/cgroup.procs');
+  assert.equal(ownProcsFile(parseCgroupMounts(v1), '3:memory:/a\n'), undefined);
 });
