@@ -4,12 +4,12 @@
  * An entry is written before ADD, without a result: whatever an interrupted ADD leaves behind can be undone. It goes away with the last
  * DEL. It holds the whole configuration, so that the network can be undone after its file was changed or removed.
  */
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { temporaryPrefix, writeFileAtomic } from '#host/atomic-file.ts';
 import type { Ctx } from '#host/ctx.ts';
-import { isErrno } from '#host/errno.ts';
 import { namesIn } from '#host/names-in.ts';
+import { readIfThere } from '#host/read-if-there.ts';
 import type { CniArgs } from './plugin-env.ts';
 import type { AttachmentKey, JsonObject } from './types.ts';
 
@@ -112,10 +112,7 @@ export class ResultCache {
     const entries: CacheEntry[] = [];
     for (const name of names.toSorted()) {
       if (name.startsWith(temporaryPrefix) || !wanted(name)) continue;
-      const text = await readFile(join(this.#dir, name), 'utf8').catch((error: unknown) => {
-        if (isErrno(error, 'ENOENT')) return undefined;
-        throw error;
-      });
+      const text = await readIfThere(join(this.#dir, name));
       if (text === undefined) continue;
       const entry = decodeEntry(text);
       if (entry === undefined) ctx.log.warn({ file: join(this.#dir, name) }, 'CNI cache: not an entry, ignored');

@@ -1,9 +1,8 @@
 /** AppArmor on this machine: the default profile is loaded once at start, a named one has to be loaded already. */
-import { readFile } from 'node:fs/promises';
 import type { Ctx } from '#host/ctx.ts';
-import { isErrno } from '#host/errno.ts';
 import { findProgram, runChecked } from '#host/exec.ts';
 import { explain, Fault } from '#host/fault.ts';
+import { readIfThere } from '#host/read-if-there.ts';
 import { type AppArmorChoice, defaultAppArmorProfile, defaultProfileText, isLoadedProfile } from '../spec/apparmor.ts';
 
 const profilesFile = '/sys/kernel/security/apparmor/profiles';
@@ -14,7 +13,8 @@ export async function loadDefaultProfile(ctx: Ctx): Promise<string | undefined> 
   try {
     const parser = await findProgram('apparmor_parser');
     if (parser === undefined) throw new Fault('precondition', 'apparmor_parser is not installed');
-    const daemon = (await readIfThere('/proc/self/attr/current'))?.split(' ')[0]?.trim() || 'unconfined';
+    // EINVAL: no security module answers.
+    const daemon = (await readIfThere('/proc/self/attr/current', 'EINVAL'))?.split(' ')[0]?.trim() || 'unconfined';
     // Replaced even when it is there: it may be an older version's.
     await runChecked(ctx, { path: parser, args: ['--replace', '--skip-cache'], stdin: defaultProfileText(daemon) });
     return defaultAppArmorProfile;
@@ -29,14 +29,4 @@ export async function loadDefaultProfile(ctx: Ctx): Promise<string | undefined> 
 export async function assertLoadedProfile(choice: AppArmorChoice, host: { enabled: boolean }): Promise<void> {
   if (choice.kind !== 'named' || !host.enabled) return;
   if (!isLoadedProfile((await readIfThere(profilesFile)) ?? '', choice.name)) throw new Fault('invalid', `AppArmor profile ${choice.name} is not loaded`);
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    // EINVAL: no security module answers at /proc/self/attr.
-    if (isErrno(error, 'ENOENT', 'EINVAL')) return undefined;
-    throw error;
-  }
 }

@@ -1,6 +1,7 @@
 /** ListContainers: records → CRI messages. */
 import { Container, type ContainerFilter, ContainerState, type Encoded, encoded } from '#cri-api';
 import type { ContainerRecord } from '../state/container-record.ts';
+import { hasLabels } from '../state/labels.ts';
 
 /** What an image is called, and by which digest it came, while it is in the store. */
 export type RepoDigestOf = (imageId: string) => string | undefined;
@@ -16,9 +17,6 @@ export const criState = (record: ContainerRecord): ContainerState => stateOf[rec
 
 /** A container that is still being made is not shown: it may yet fail. */
 const isVisible = (record: ContainerRecord): boolean => record.state.name !== 'making';
-
-const hasLabels = (labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean =>
-  Object.entries(wanted).every(([key, value]) => labels[key] === value);
 
 /** The fields of a filter are ANDed; empty ones match everything; ids may be prefixes. */
 const matchesFilter = (record: ContainerRecord, filter: ContainerFilter | undefined): boolean =>

@@ -1,8 +1,7 @@
 /** ContainerStatus: a record → the CRI message, and what operators look for with `crictl inspect`. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ImageSpec, type ContainerStatus, type Mount } from '#cri-api';
-import { isErrno } from '#host/errno.ts';
+import { readIfThere } from '#host/read-if-there.ts';
 import { criSignal } from '../spec/signals.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
 import { stringifyInfo } from '../state/record-json.ts';
@@ -62,10 +61,6 @@ export async function containerInfo(record: ContainerRecord): Promise<Record<str
 }
 
 async function runtimeSpec(bundleDir: string): Promise<unknown> {
-  try {
-    return JSON.parse(await readFile(join(bundleDir, 'config.json'), 'utf8'));
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
+  const text = await readIfThere(join(bundleDir, 'config.json'));
+  return text === undefined ? undefined : JSON.parse(text);
 }

@@ -6,13 +6,13 @@
  * What is written in order is hashed from memory; what lies behind a gap is read again once the gap has closed. The note about parts is written after the
  * bytes that it speaks of and now and then only: a kill costs the last second.
  */
-import { constants, open, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { constants, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { syncDirectory } from '#host/atomic-file.ts';
 import { monotonicMs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
-import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
+import { readIfThere } from '#host/read-if-there.ts';
 import { DigestCheck, type Digest } from './digest.ts';
 import { Parts, type Part } from './parts.ts';
 
@@ -248,13 +248,8 @@ async function writeNote(file: string, text: string): Promise<void> {
 }
 
 async function readNote(partial: string): Promise<number[] | undefined> {
-  let text: string;
-  try {
-    text = await readFile(`${partial}${partsSuffix}`, 'utf8');
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
+  const text = await readIfThere(`${partial}${partsSuffix}`);
+  if (text === undefined) return undefined;
   try {
     const noted: unknown = JSON.parse(text);
     return Array.isArray(noted) ? (noted as number[]) : [];

@@ -8,6 +8,7 @@ import { isAbsolute, join } from 'node:path';
 import { parse } from 'smol-toml';
 import { isErrno } from '#host/errno.ts';
 import { Fault } from '#host/fault.ts';
+import { readIfThere } from '#host/read-if-there.ts';
 
 export interface EndpointTls {
   /** Trusted beside the system's own. */
@@ -71,7 +72,7 @@ function defaultEndpoint(domain: string): Endpoint {
 export async function registryEndpoints(certsDir: string, domain: string): Promise<Endpoint[]> {
   for (const name of directoryNames(domain)) {
     const dir = join(certsDir, name);
-    const text = await readIfThere(join(dir, 'hosts.toml'));
+    const text = await readConfiguration(join(dir, 'hosts.toml'));
     if (text !== undefined) return parseHosts(text, { file: join(dir, 'hosts.toml'), dir, domain });
     const tls = await dockerLayout(dir);
     if (tls !== undefined) return [{ ...defaultEndpoint(domain), mayBePlain: false, tls }];
@@ -85,11 +86,10 @@ function directoryNames(domain: string): string[] {
   return [...new Set([portless, domain, '_default'])];
 }
 
-async function readIfThere(path: string): Promise<string | undefined> {
+async function readConfiguration(path: string): Promise<string | undefined> {
   try {
-    return await readFile(path, 'utf8');
+    return await readIfThere(path, 'ENOTDIR');
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw new Fault('invalid', `registry configuration ${path} cannot be read`, error);
   }
 }
@@ -107,7 +107,7 @@ async function dockerLayout(dir: string): Promise<EndpointTls | undefined> {
   const certName = names.find((name) => name.endsWith('.cert'));
   if (certName === undefined) return ca.length === 0 ? undefined : { ...noTls, ca };
   const keyPath = join(dir, certName.replace(/\.cert$/, '.key'));
-  const key = await readIfThere(keyPath);
+  const key = await readConfiguration(keyPath);
   if (key === undefined) throw new Fault('invalid', `registry configuration ${join(dir, certName)}: its key ${keyPath} is missing`);
   return { ca, cert: await readFile(join(dir, certName), 'utf8'), key, skipVerify: false };
 }

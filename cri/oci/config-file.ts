@@ -1,7 +1,7 @@
 /** The config.json of a bundle. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isErrno } from '#host/errno.ts';
+import { readIfThere } from '#host/read-if-there.ts';
 import { readSpec, writeSpec } from './spec-json.ts';
 import type { OciSpec } from './spec-types.ts';
 
@@ -11,10 +11,6 @@ export const writeConfigFile = (bundleDir: string, spec: OciSpec): Promise<void>
 
 /** Undefined while there is none. */
 export async function readConfigFile(bundleDir: string): Promise<OciSpec | undefined> {
-  try {
-    return readSpec(await readFile(fileOf(bundleDir), 'utf8'));
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
+  const text = await readIfThere(fileOf(bundleDir));
+  return text === undefined ? undefined : readSpec(text);
 }

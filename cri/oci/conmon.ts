@@ -8,7 +8,7 @@
  * of that version (Debian 12) are used.
  */
 import { closeSync, constants, readFileSync } from 'node:fs';
-import { open, readFile, rm, stat } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { type Ctx, withTimeout } from '#host/ctx.ts';
@@ -19,6 +19,7 @@ import { unlessGivenUp } from '#host/give-up.ts';
 import { pipe } from '#host/libc.ts';
 import { programMark } from '#host/marked-programs.ts';
 import { identify, type ProcessId } from '#host/process.ts';
+import { readIfThere } from '#host/read-if-there.ts';
 import { connectSeqpacket, type SeqpacketStream } from '#host/seqpacket.ts';
 import { commandLine, globalArgs, type OciRuntime, runtimeEnv } from './runtime.ts';
 
@@ -257,13 +258,4 @@ export const stderrPacket = 3;
 /** What a monitor that has ended left outside its bundle. Absent is success. */
 export async function removeMonitorFiles(paths: Pick<MonitorPaths, 'socketsDir' | 'exitsDir'>, id: string): Promise<void> {
   await Promise.all([paths.socketsDir, paths.exitsDir].map((dir) => rm(join(dir, id), { force: true })));
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined;
-    throw error;
-  }
 }

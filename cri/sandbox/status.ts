@@ -1,6 +1,7 @@
 /** ListPodSandbox and PodSandboxStatus: records → CRI messages. Pure. */
 import { PodSandboxState, type PodSandbox, type PodSandboxFilter, type PodSandboxStatus } from '#cri-api';
 import { stringifyInfo } from '../state/record-json.ts';
+import { hasLabels } from '../state/labels.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 
 const stateOf = (record: SandboxRecord): PodSandboxState =>
@@ -8,9 +9,6 @@ const stateOf = (record: SandboxRecord): PodSandboxState =>
 
 /** A sandbox that is still being made is not shown: it may yet fail. */
 export const isVisible = (record: SandboxRecord): boolean => record.state.name !== 'making';
-
-const hasLabels = (labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean =>
-  Object.entries(wanted).every(([key, value]) => labels[key] === value);
 
 /** The fields of a filter are ANDed; empty ones match everything; an id may be a prefix. */
 export const matchesFilter = (record: SandboxRecord, filter: PodSandboxFilter | undefined): boolean =>

@@ -6,6 +6,7 @@ import type { Cgroups } from '#host/cgroup-types.ts';
 import { nowNs } from '#host/clock.ts';
 import type { Ctx } from '#host/ctx.ts';
 import type { ContainerRecord } from '../state/container-record.ts';
+import { hasLabels } from '../state/labels.ts';
 import type { ContainerStore } from '../state/container-store.ts';
 import type { SandboxRecord } from '../state/sandbox-record.ts';
 import type { SandboxStore } from '../state/sandbox-store.ts';
@@ -25,9 +26,6 @@ export interface StatsDeps {
   /** The group of a pod in cgroupfs notation, '' when it has none of its own. */
   readonly podCgroup: (sandbox: SandboxRecord) => string;
 }
-
-const hasLabels = (labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean =>
-  Object.entries(wanted).every(([key, value]) => labels[key] === value);
 
 /** Fault not-found for an unknown container. One that does not run has no cpu and memory figures. */
 export const containerStats = (ctx: Ctx, deps: StatsDeps, id: string): Promise<ContainerStats> => statsOf(ctx, deps, deps.containers.get(id));
