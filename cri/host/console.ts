@@ -6,7 +6,8 @@ import { closeSync, rmSync } from 'node:fs';
 import { ReadStream } from 'node:tty';
 import { isErrno } from './errno.ts';
 import { Fault } from './fault.ts';
-import { accept, bind, ioctl, listen, receiveDescriptor, socket, SOCK_CLOEXEC, SOCK_NONBLOCK, umask } from './libc.ts';
+import { accept, bind, ioctl, listen, receiveDescriptor, socket, SOCK_CLOEXEC, SOCK_NONBLOCK } from './libc.ts';
+import { madePrivate } from './private-socket.ts';
 import { unixAddress } from './socket-address.ts';
 
 interface TerminalSize {
@@ -27,15 +28,12 @@ export function listenForConsole(path: string): ConsoleSocket {
     closeSync(fd);
     rmSync(path, { force: true });
   };
-  const before = umask(0o177);
   try {
-    bind(fd, unixAddress(path));
+    madePrivate(() => bind(fd, unixAddress(path)));
     listen(fd, 1);
   } catch (error) {
     close();
     throw error;
-  } finally {
-    umask(before);
   }
   return { path, takeMaster: () => takeMaster(fd, path), [Symbol.dispose]: close };
 }

@@ -1,7 +1,7 @@
 /** What sd_notify(3) asks of addresses and times; the messages themselves are tested end to end, on a socket of another program's. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { unixAddress, watchdogPlan } from './service-manager.ts';
+import { notifyAddress, watchdogPlan } from './service-manager.ts';
 
 const addresses: [string, string, string | undefined][] = [
   ['a path ends with a NUL', '/run/n', '0100' + Buffer.from('/run/n').toString('hex') + '00'],
@@ -12,7 +12,7 @@ const addresses: [string, string, string | undefined][] = [
   ['a virtual machine\'s manager', 'vsock:2:1', undefined],
   ['longer than a socket\'s address', `/${'x'.repeat(107)}`, undefined],
 ];
-for (const [name, socket, want] of addresses) test(`NOTIFY_SOCKET: ${name}`, () => assert.equal(unixAddress(socket)?.toString('hex'), want));
+for (const [name, socket, want] of addresses) test(`NOTIFY_SOCKET: ${name}`, () => assert.equal(notifyAddress(socket)?.toString('hex'), want));
 
 const plans: [string, Record<string, string>, { everyMs: number; isWatched: boolean }][] = [
   ['half of what the manager allows', { WATCHDOG_USEC: '60000000', WATCHDOG_PID: '7' }, { everyMs: 30_000, isWatched: true }],

@@ -6,23 +6,14 @@ import { withTimeout } from './ctx.ts';
 import { isErrno } from './errno.ts';
 import { explain } from './fault.ts';
 import { connectSync, send, SOCK_CLOEXEC, SOCK_NONBLOCK, socket } from './libc.ts';
+import { unixAddress } from './socket-address.ts';
 
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 const MSG_NOSIGNAL = 0x4000;
-/** sun_path. */
-const longestPathBytes = 108;
 
-/** struct sockaddr_un of `/path` or `@abstract`; undefined for what is neither (vsock: is for virtual machines' managers). */
-export function unixAddress(name: string): Buffer | undefined {
-  if (!/^[/@]./.test(name)) return undefined;
-  const path = Buffer.from(name.startsWith('@') ? `\0${name.slice(1)}` : name);
-  if (path.length >= longestPathBytes) return undefined;
-  const family = Buffer.alloc(2);
-  family.writeUInt16LE(AF_UNIX);
-  // An abstract name ends with the address, a path with a NUL.
-  return Buffer.concat([family, path, ...(name.startsWith('@') ? [] : [Buffer.alloc(1)])]);
-}
+/** Undefined for what is no unix socket: other kinds of address are for virtual machines' managers. */
+export const notifyAddress = (name: string): Buffer | undefined => (/^[/@].{1,106}$/.test(name) ? unixAddress(name) : undefined);
 
 export interface WatchdogPlan {
   readonly everyMs: number;
@@ -45,7 +36,7 @@ export class ServiceManager {
   #status = '';
 
   constructor(env: { readonly [name: string]: string | undefined }, pid: number) {
-    this.#address = unixAddress(env['NOTIFY_SOCKET'] ?? '');
+    this.#address = notifyAddress(env['NOTIFY_SOCKET'] ?? '');
     this.#plan = watchdogPlan(env, pid);
   }
 

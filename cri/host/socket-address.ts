@@ -3,12 +3,15 @@ import { Fault } from './fault.ts';
 
 const longestPathBytes = 107;
 
-/** Fault 'invalid' when the path is longer than an address can be. */
+/** Of a path, or of a name in the abstract namespace as `@name`. Fault 'invalid' when it is longer than an address can be. */
 export function unixAddress(path: string): Buffer {
-  if (Buffer.byteLength(path) > longestPathBytes) throw new Fault('invalid', `${path}: too long for a socket, which may have ${longestPathBytes} bytes`);
-  const address = Buffer.alloc(2 + Buffer.byteLength(path) + 1);
+  const isAbstract = path.startsWith('@');
+  const bytes = Buffer.byteLength(path);
+  if (bytes > longestPathBytes) throw new Fault('invalid', `${path}: too long for a socket, which may have ${longestPathBytes} bytes`);
+  // An abstract name ends with the address, a path with a NUL.
+  const address = Buffer.alloc(2 + bytes + (isAbstract ? 0 : 1));
   address.writeUInt16LE(1 /* AF_UNIX */, 0);
-  address.write(path, 2);
+  address.write(isAbstract ? `\0${path.slice(1)}` : path, 2);
   return address;
 }
 

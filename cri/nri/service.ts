@@ -7,8 +7,9 @@ import type { Ctx } from '#host/ctx.ts';
 import { isErrno } from '#host/errno.ts';
 import { type Child, spawn } from '#host/exec.ts';
 import { Fault } from '#host/fault.ts';
-import { socketPair, umask } from '#host/libc.ts';
+import { socketPair } from '#host/libc.ts';
 import { namesIn } from '#host/names-in.ts';
+import { madePrivate } from '#host/private-socket.ts';
 import type { NriOnDemand } from './on-demand.ts';
 import type { Plugin, PluginOptions } from './plugin.ts';
 import { parsePluginName, type PluginName } from './plugin-name.ts';
@@ -121,9 +122,7 @@ async function listen(ctx: Ctx, path: string, onPlugin: (socket: Socket) => void
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
   // The socket is made before `listen` returns.
-  const before = umask(0o177);
-  server.listen(path, resolve);
-  umask(before);
+  madePrivate(() => server.listen(path, resolve));
   try {
     await promise;
   } catch (cause) {

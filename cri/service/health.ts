@@ -34,15 +34,23 @@ export const HealthService: ServiceDefinition = {
   watch: { ...shape, path: path('Watch'), responseStream: true },
 };
 
-/** `known` are the full names of the services beside it. Whoever gets an answer at all may serve: the socket is there only while we can. */
-export function healthService(known: readonly string[]): UntypedServiceImplementation {
+/**
+ * `known` are the full names of the services beside it. Whoever gets an answer at all may serve: the socket is there only while we can. `end` ends
+ * the streams of those who watch, who learn by it that the server goes.
+ */
+export function healthService(known: readonly string[]): { readonly service: UntypedServiceImplementation; end(): void } {
   const isKnown = (service: string): boolean => service === '' || known.includes(service);
-  return {
+  const watchers = new Set<ServerWritableStream<Question, number>>();
+  const service = {
     check: ({ request }: ServerUnaryCall<Question, number>, reply: sendUnaryData<number>): void => {
       if (isKnown(request.service)) reply(null, serving);
       else reply({ code: status.NOT_FOUND, details: `unknown service ${request.service}` });
     },
-    // The stream stays: its end tells the watcher that the server went.
-    watch: (call: ServerWritableStream<Question, number>): void => void call.write(isKnown(call.request.service) ? serving : serviceUnknown),
+    watch: (call: ServerWritableStream<Question, number>): void => {
+      watchers.add(call);
+      call.once('close', () => watchers.delete(call));
+      call.write(isKnown(call.request.service) ? serving : serviceUnknown);
+    },
   };
+  return { service, end: () => { for (const call of watchers) call.end(); } };
 }

@@ -1,9 +1,8 @@
 /** The gRPC server on a unix socket. */
-import { chmod, mkdir, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { chmod, mkdir, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { Server, ServerCredentials, type ServerInterceptor, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { Fault } from '#host/fault.ts';
-import { umask } from '#host/libc.ts';
 import { maxMessageBytes } from '../api/client.ts';
 import { healthService, HealthService } from './health.ts';
 import { imageDefinition, runtimeDefinition } from './list-methods.ts';
@@ -28,23 +27,16 @@ export async function listen(
   });
   server.addService(runtimeDefinition, services.runtime);
   server.addService(imageDefinition, services.image);
-  server.addService(HealthService, healthService(['runtime.v1.RuntimeService', 'runtime.v1.ImageService']));
-  await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
-  await rm(socket, { force: true });
-  // Made unreachable for others from the first moment, not only after the chmod.
-  const before = umask(0o177);
+  const health = healthService(['runtime.v1.RuntimeService', 'runtime.v1.ImageService']);
+  server.addService(HealthService, health.service);
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.bindAsync(`unix://${socket}`, ServerCredentials.createInsecure(), (error) => (error === null ? resolve() : reject(error)));
-    });
+    await bindPrivately(server, socket);
   } catch (cause) {
     throw new Fault('internal', `listen on ${socket}`, cause);
-  } finally {
-    umask(before);
   }
-  await chmod(socket, 0o600);
   return {
     close: async (graceMs) => {
+      health.end();
       const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
       const force = setTimeout(() => server.forceShutdown(), graceMs);
       await closed;
@@ -52,4 +44,23 @@ export async function listen(
       await rm(socket, { force: true });
     },
   };
+}
+
+/** Where others cannot reach it until it has its mode, and then at its place: grpc-js binds some time after it was asked, so no mask could be held for it. */
+async function bindPrivately(server: Server, socket: string): Promise<void> {
+  const directory = join(dirname(socket), `.${basename(socket)}`);
+  const hidden = join(directory, 's');
+  // What a killed run left.
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(dirname(socket), { recursive: true, mode: 0o711 });
+  await mkdir(directory, { mode: 0o700 });
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.bindAsync(`unix://${hidden}`, ServerCredentials.createInsecure(), (error) => (error === null ? resolve() : reject(error)));
+    });
+    await chmod(hidden, 0o600);
+    await rename(hidden, socket);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 }

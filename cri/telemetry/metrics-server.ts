@@ -2,8 +2,8 @@
 import { rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { Fault } from '#host/fault.ts';
-import { umask } from '#host/libc.ts';
 import { type ListenAddress, parseAddress } from '#host/listen-address.ts';
+import { madePrivate } from '#host/private-socket.ts';
 import type { MetricRegistry } from './registry.ts';
 
 export interface MetricsServer {
@@ -43,12 +43,7 @@ async function listen(server: Server, where: ListenAddress): Promise<void> {
   if ('path' in where) await rm(where.path, { force: true });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
-  // The socket is made by the call itself, with its mode from the first moment.
-  const before = umask(0o177);
-  try {
-    server.listen(where, resolve);
-  } finally {
-    umask(before);
-  }
+  // The socket is made by the call itself.
+  madePrivate(() => server.listen(where, resolve));
   await promise;
 }
