@@ -48,6 +48,8 @@ const idleMs = 90_000;
 /** Go's: a command of an exec is in the path. */
 const maxHeaderBytes = 1024 * 1024;
 const decideWithinMs = 20_000;
+/** As Go's servers do: a client that vanished without a word must not keep a followed log, or an exec, for ever. */
+const keepAliveMs = 15_000;
 /** For a client that was refused to read why and hang up. Source: apimachinery pkg/util/proxy/upgradeaware.go. */
 const lingerMs = 10_000;
 const renewalCheckMs = 86_400_000;
@@ -58,7 +60,7 @@ const noTickets = constants.SSL_OP_NO_TICKET;
 
 /** Throws Fault('invalid') that names the file at fault. The files are read again when they change. */
 export async function startServer(ctx: Ctx, options: ServerOptions): Promise<RunningServer> {
-  const server = https.createServer({ ...(await tlsOptions(options)), requestCert: options.clientCAFile !== undefined, rejectUnauthorized: false, allowHalfOpen: true, maxHeaderSize: maxHeaderBytes });
+  const server = https.createServer({ ...(await tlsOptions(options)), requestCert: options.clientCAFile !== undefined, rejectUnauthorized: false, allowHalfOpen: true, maxHeaderSize: maxHeaderBytes, keepAlive: true, keepAliveInitialDelay: keepAliveMs });
   if (options.clientCAFile === undefined) ctx.log.warn('no clientCAFile: the API server cannot ask this node for logs, only holders of tokens can');
   server.keepAliveTimeout = idleMs;
   const serving = new AbortController();
@@ -225,7 +227,7 @@ class Gate {
 
   #fail(response: ServerResponse, request: IncomingMessage, err: unknown): void {
     const kind = isFault(err) ? err.kind : 'internal';
-    if (kind === 'internal') this.#ctx.log.error({ err, path: request.url }, 'request failed');
+    if (kind === 'internal') this.#ctx.log.error({ err, path: request.url?.split('?')[0] }, 'request failed');
     if (response.headersSent) response.destroy();
     else answerText(response, statusOf[kind], explain(err));
   }

@@ -60,9 +60,14 @@ async function overSpdy(ctx: Ctx, transport: Transport, forward: Forward): Promi
     const pair = pairs.get(named.requestId) ?? newPair(own, pairs, named);
     if (pair[named.type] !== undefined) return false;
     pair[named.type] = channel;
+    const forget = (): void => {
+      clearTimeout(pair.timer);
+      if (pairs.get(named.requestId) === pair) pairs.delete(named.requestId);
+    };
+    // Half a pair whose stream was reset must not be kept until the time is up.
+    channel.once('close', forget);
     if (pair.data === undefined || pair.error === undefined) return true;
-    clearTimeout(pair.timer);
-    pairs.delete(named.requestId);
+    forget();
     const work = forwardOne(own, { port: pair.port, data: pair.data, error: pair.error }, forward).finally(() => running.delete(work));
     running.add(work);
     return true;

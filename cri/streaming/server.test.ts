@@ -158,6 +158,20 @@ test('ports are forwarded over SPDY and through a WebSocket, many connections at
   }
 });
 
+test('half a connection that was reset is forgotten, and its name can be used again', async () => {
+  await using server = await fakeServer();
+  const client = await spdyClient(server.portsUrl(), 'portforward.k8s.io');
+  const half = client.open({ streamType: 'error', port: '7', requestID: '1' });
+  await eventually(() => assert.ok(half.isReplied));
+  half.reset();
+  client.ping(1);
+  await eventually(() => assert.deepEqual(client.pongs, [1]));
+  const [data, error] = forward(client, 7, 1);
+  data.write('word');
+  await eventually(() => assert.deepEqual([data.received.toString(), error.isReplied, error.isReset], ['WORD', true, false]));
+  client.socket.destroy();
+});
+
 test('the old WebSocket way of port forwarding names each port first', async () => {
   await using server = await fakeServer();
   const client = await webSocketClient(server.portsUrl([7, 1]), ['v4.channel.k8s.io']);

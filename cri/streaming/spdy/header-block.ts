@@ -16,7 +16,8 @@ export type Headers = ReadonlyMap<string, string>;
 export type InflateWindow = Buffer | undefined;
 
 const windowBytes = 32 * 1024;
-const maxHeaderBytes = 64 * 1024;
+/** A small block can inflate to a thousand times its size; what clients send has a few hundred bytes. */
+const maxHeaderBytes = 16 * 1024;
 const maxHeaders = 100;
 
 /** Both sides know these words before the first block. */
