@@ -61,7 +61,8 @@ export class EventHub<Event> {
     const ends = AbortSignal.any([signal, this.#closed.signal]);
     const listener = this.#add();
     let told = false;
-    ends.addEventListener('abort', () => listener.wake(), { once: true });
+    const wake = (): void => listener.wake();
+    ends.addEventListener('abort', wake, { once: true });
     try {
       while (!ends.aborted) {
         const event = listener.queue.shift();
@@ -73,6 +74,7 @@ export class EventHub<Event> {
         }
       }
     } finally {
+      ends.removeEventListener('abort', wake);
       this.#listeners.delete(listener);
     }
   }

@@ -43,8 +43,9 @@ export function openTracer(ctx: Ctx, endpoint: string, version: string): Tracer 
       });
     });
   };
-  let sending: Promise<void> = Promise.resolve();
-  const timer = setInterval(() => { sending = sending.then(() => send(exportTimeoutMs)); }, sendEveryMs);
+  let sending: Promise<void> | undefined;
+  // A collector that is slower than that gets the next batch later.
+  const timer = setInterval(() => { sending ??= send(exportTimeoutMs).finally(() => { sending = undefined; }); }, sendEveryMs);
   timer.unref();
   return {
     record: (span) => {
