@@ -1,9 +1,8 @@
 /** The program, and the only place that knows both its halves: what ties them together, and what can be typed. A half's code is imported when it is used. */
-import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
 import { runCommandLine } from '#host/daemon/command-line.ts';
 import { configCommand, daemonCommand, wipeCommand } from '#host/daemon/commands.ts';
 import type { Program, Tie } from '#host/daemon/program.ts';
+import { ownVersion } from '#host/version.ts';
 import { agent } from './agent/half.ts';
 import { checkCommand, imageCommand, versionCommand } from './cri/command/commands.ts';
 import { cri } from './cri/half.ts';
@@ -28,7 +27,7 @@ Exit status: 0 done · 1 failed · 2 wrong flags or configuration, with a line t
 export const program: Program = {
   about: 'nodelet turns this Linux host into a Kubernetes node.',
   hints,
-  version: version(),
+  version: ownVersion(),
   // The CRI server first: the agent works on it, and a wipe ends the containers before it takes their pods away.
   halves: [cri, agent],
   ties,
@@ -43,12 +42,6 @@ export const program: Program = {
     versionCommand,
   ],
 };
-
-function version(): string {
-  // package.json lies beside nodelet.ts, and above dist/nodelet.js.
-  const dir = import.meta.filename.endsWith('.ts') ? import.meta.dirname : dirname(import.meta.dirname);
-  return (JSON.parse(readFileSync(join(dir, 'package.json'), 'utf8')) as { version: string }).version;
-}
 
 if (process.argv[1] !== undefined && /^nodelet\.(ts|js)$/.test(process.argv[1].split('/').at(-1) ?? '')) {
   void runCommandLine(program, process.argv.slice(2)).then((status) => process.exit(status));

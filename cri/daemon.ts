@@ -6,10 +6,11 @@ import { type CriConfig, criKeys } from './config.ts';
 import { killLeftoverExecs } from './container/leftover-execs.ts';
 import { removeOrphan, teardownContainer } from './container/teardown.ts';
 import { buildParts, type CriParts } from './parts.ts';
-import { type NriService, startNri } from './nri/service.ts';
+import { startNri } from './nri/service.ts';
 import { recover } from './recover.ts';
 import { reload } from './reload.ts';
 import { whenGone } from '#host/process.ts';
+import { ownVersion } from '#host/version.ts';
 import { collectNetworks } from './sandbox/collect-networks.ts';
 import { removeOrphanSandbox } from './sandbox/teardown.ts';
 import { isStarted } from './oci/runtime.ts';
@@ -26,59 +27,53 @@ import { Sweeper } from './sweeper.ts';
 import { startTelemetry } from './telemetry.ts';
 import { imageVerbs, runtimeVerbs } from './verbs.ts';
 
-const nodeletVersion = '0.1.0';
-
 /** How long open calls may go on when the server stops. */
 const stopGraceMs = 2000;
 
 /** Under the lock of its root directory. Fault precondition when a program is missing. Stopping also ends the open calls; a look goes through the socket. */
 export async function startCri(ctx: Ctx, config: CriConfig): Promise<RunningHalf<CriConfig>> {
+  const version = ownVersion();
   const ended = new AbortController();
   const own: Ctx = { ...ctx, signal: AbortSignal.any([ctx.signal, ended.signal]) };
-  let nri: NriService | undefined;
-  try {
-    const parts = await buildParts(own, config);
-    let current = config;
-    followInits(own, parts);
-    await recover(own, recoverDeps(own, parts));
-    if (parts.nriPlugins !== undefined) nri = await startNri(own, parts.nriPlugins, config.nri, { name: 'nodelet', version: nodeletVersion });
-    const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap(layersOf))));
-    const networkSweeper = new Sweeper(own, 'networks', (at) => collectNetworks(at, parts));
-    const telemetry = await startTelemetry(own, config, parts, nodeletVersion);
-    const streaming = await startStreaming(own, config.streaming, streamingTargets(parts));
-    const listening = await listen(config.socket, {
-      runtime: runtimeService(own.log, runtimeVerbs(parts, () => current, streaming, nodeletVersion)),
-      image: imageService(own.log, imageVerbs(parts, () => imageSweeper.soon())),
-    }, telemetry.interceptors);
-    own.log.info({ socket: config.socket, runtimes: parts.runtimes.named.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
-    // Not before it listens: a plugin may still hang.
-    networkSweeper.soon();
-    return {
-      look: async (context) => {
-        await selfCall(context, config.socket);
-        const pods = parts.sandboxes.list().filter(({ state }) => state.name === 'ready').length;
-        return `${pods} pods, ${parts.containers.list().filter(({ state }) => state.name === 'running').length} containers`;
-      },
-      reload: async (context, next, changed) => {
-        await reload(context, { ...parts, streaming }, { config: next, changed });
-        current = withLive(criKeys, current, next);
-      },
-      stop: async () => {
-        imageSweeper.stop();
-        networkSweeper.stop();
-        parts.events.close();
-        await Promise.all([listening.close(stopGraceMs), streaming.stop()]);
-        await telemetry.stop();
-        await nri?.stop();
-        ended.abort();
-        await parts.images.close();
-      },
-    };
-  } catch (error) {
-    await nri?.stop();
-    ended.abort();
-    throw error;
-  }
+  await using undo = new AsyncDisposableStack();
+  const parts = await buildParts(own, config);
+  undo.defer(() => parts.images.close());
+  undo.defer(() => ended.abort());
+  let current = config;
+  followInits(own, parts);
+  await recover(own, recoverDeps(own, parts));
+  if (parts.nriPlugins !== undefined) undo.defer((await startNri(own, parts.nriPlugins, config.nri, { name: 'nodelet', version })).stop);
+  const telemetry = await startTelemetry(own, config, parts, version);
+  undo.defer(() => telemetry.stop());
+  const streaming = await startStreaming(own, config.streaming, streamingTargets(parts));
+  const imageSweeper = new Sweeper(own, 'images', (at) => parts.images.sweep(at, () => new Set(parts.containers.list().flatMap(layersOf))));
+  undo.defer(() => imageSweeper.stop());
+  const networkSweeper = new Sweeper(own, 'networks', (at) => collectNetworks(at, parts));
+  undo.defer(() => networkSweeper.stop());
+  const services = {
+    runtime: runtimeService(own.log, runtimeVerbs(parts, () => current, streaming, version)),
+    image: imageService(own.log, imageVerbs(parts, () => imageSweeper.soon())),
+  };
+  const listening = await listen(config.socket, services, telemetry.interceptors);
+  // Together: an open exec is a call and a stream.
+  undo.defer(async () => void (await Promise.all([listening.close(stopGraceMs), streaming.stop()])));
+  undo.defer(() => parts.events.close());
+  own.log.info({ socket: config.socket, runtimes: parts.runtimes.named.map(({ version }) => version), containers: parts.containers.list().length }, 'CRI server ready');
+  // Not before it listens: a plugin may still hang.
+  networkSweeper.soon();
+  const running = undo.move();
+  return {
+    look: async (context) => {
+      await selfCall(context, config.socket);
+      const pods = parts.sandboxes.list().filter(({ state }) => state.name === 'ready').length;
+      return `${pods} pods, ${parts.containers.list().filter(({ state }) => state.name === 'running').length} containers`;
+    },
+    reload: async (context, next, changed) => {
+      await reload(context, { ...parts, streaming }, { config: next, changed });
+      current = withLive(criKeys, current, next);
+    },
+    stop: () => running.disposeAsync(),
+  };
 }
 
 const recoverDeps = (ctx: Ctx, parts: CriParts): Parameters<typeof recover>[1] => ({
