@@ -8,6 +8,8 @@ import type { Server } from './servers.ts';
 
 const restarts = 5;
 const idleSeconds = 20;
+/** Collectors of garbage tidy up for a while after work. */
+const idleSettleMs = 60_000;
 const ticksPerSecond = 100;
 
 /** Pods that run, then: CPU while nobody asks, and kill -9 with a new start. */
@@ -16,7 +18,7 @@ export async function measureStanding(bench: Bench, count: number): Promise<void
     if (server.process === undefined) continue;
     await naming(server, async () => {
       const pods = await startAll(bench, server, count);
-      await sleep(settleMs);
+      await sleep(idleSettleMs);
       const before = cpuTicks(server);
       await sleep(idleSeconds * 1000);
       bench.results.add(`CPU of one core, ${count} idle pods, nobody asking`, '%', server.name, ((cpuTicks(server) - before) / ticksPerSecond / idleSeconds) * 100);
