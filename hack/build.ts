@@ -87,6 +87,8 @@ if (flags.force !== true && flags.sourcemap !== true && flags.metafile !== true 
     const { metafile } = await build({ ...settings, entryPoints: present, outdir: making, metafile: true, sourcemap: flags.sourcemap === true });
     mkdirSync(dist, { recursive: true });
     rmSync(stamp, { force: true });
+    // What V8 compiled of the last one.
+    rmSync(join(dist, 'cache'), { recursive: true, force: true });
     for (const output of Object.keys(metafile.outputs)) renameSync(join(top, output), join(dist, output.slice(output.indexOf('/') + 1)));
     // The package around it is made of ES modules.
     writeFileSync(join(dist, 'package.json'), '{ "type": "commonjs" }\n');

@@ -14,4 +14,6 @@ export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-16}"
 for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem; do
   if [ -r "$bundle" ]; then export NODE_EXTRA_CA_CERTS="${NODE_EXTRA_CA_CERTS:-$bundle}"; fi
 done
+# What V8 has compiled once need not be compiled at each start (55 ms of 120). Where it cannot be written it is done without.
+export NODE_COMPILE_CACHE="${NODE_COMPILE_CACHE:-$top/dist/cache}"
 exec "$node" --max-semi-space-size=2 --v8-pool-size=1 --disable-warning=ExperimentalWarning "$top/dist/nodelet.js" "$@"

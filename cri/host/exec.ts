@@ -59,8 +59,8 @@ export function spawn(command: SpawnCommand): Child {
   // Our own unreaped child: it is there, at least as a zombie, and its pid cannot be anybody else's.
   const id = identify(pid) ?? { pid, startTicks: 0 };
   let reaped = false;
+  const pidfd = watched(pid);
   living.add(pid);
-  const pidfd = pidfdOpen(pid);
   const startMs = monotonicMs();
   const exited = new Promise<number>((resolve) => {
     const unwatch = watchFd(pidfd, () => {
@@ -86,6 +86,16 @@ export function spawn(command: SpawnCommand): Child {
       }
     },
   };
+}
+
+/** A child that cannot be watched, for we have no descriptor left, must not go on by itself: its end is seen as that of any stray (orphans.ts). */
+function watched(pid: number): number {
+  try {
+    return pidfdOpen(pid);
+  } catch (error) {
+    process.kill(-pid, 'SIGKILL');
+    throw error;
+  }
 }
 
 /** wait(2) status → the shell's convention. */

@@ -166,7 +166,8 @@ export async function startNodelet(options: StartOptions, best = false): Promise
   const flags = ['--max-semi-space-size=2', '--v8-pool-size=1', '--disable-warning=ExperimentalWarning'];
   const service: Service = {
     name: 'nodelet', dir: place.dir, program: node, args: [...flags, bundle, 'cri', '--config', path.join(place.dir, 'config.yaml')],
-    env: { UV_THREADPOOL_SIZE: '16' },
+    // As hack/nodelet.sh does.
+    env: { UV_THREADPOOL_SIZE: '16', NODE_COMPILE_CACHE: path.join(top, 'dist/cache') },
   };
   return open({ name: best ? 'nodelet (best)' : 'nodelet', place, service, socket, afterwards: () => undefined, metricsSocket: options.delay ? metricsSocket : undefined });
 }

@@ -1,4 +1,5 @@
 /** Halves of nodelet as a daemon, from start to stop. */
+import { flushCompileCache } from 'node:module';
 import type { Ctx } from '../ctx.ts';
 import { Fault } from '../fault.ts';
 import { createLog, PartLogs } from '../log.ts';
@@ -47,7 +48,11 @@ export async function runDaemon({ program, flags }: Invocation, halves: readonly
   reloader.watch(ctx);
   manager.ready();
   manager.watch(ctx, async (own) => (await Promise.all(running.map(([, started]) => started.look(own)))).join('; '));
-  setTimeout(() => void releaseMemory(), settledMs).unref();
+  setTimeout(() => {
+    // Only a process that ends well would keep what was compiled for the next start.
+    flushCompileCache();
+    void releaseMemory();
+  }, settledMs).unref();
   logs.root.info({ version: program.version, pid: process.pid }, `nodelet ${halves.map(({ name }) => name).join(' and ')} up`);
   const reason = await stopped;
   logs.root.info(`${reason}: stopping; containers keep running`);
